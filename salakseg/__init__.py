@@ -1,0 +1,40 @@
+"""Semi-supervised land-cover maps from drone imagery with S4GAN.
+
+Each command of `salakseg` is one function here, with the command's options as its arguments:
+`patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`) and `predict`.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from salakseg.data.index import index
+    from salakseg.data.patchify import patchify
+    from salakseg.data.shards import shard
+    from salakseg.evaluation.evaluate import evaluate
+    from salakseg.mapping.predict import predict
+    from salakseg.training.loop import train
+
+__all__ = ["evaluate", "index", "patchify", "predict", "shard", "train"]
+
+try:
+    __version__ = version("salakseg")
+except PackageNotFoundError:  # run from a source tree without installing
+    __version__ = "0+unknown"
+
+# Loaded on first use: `import salakseg` and `salakseg --help` must not import torch.
+_HOMES = {
+    "patchify": "salakseg.data.patchify",
+    "index": "salakseg.data.index",
+    "shard": "salakseg.data.shards",
+    "train": "salakseg.training.loop",
+    "evaluate": "salakseg.evaluation.evaluate",
+    "predict": "salakseg.mapping.predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,48 @@
+"""What a person sees while a command works: one console, one kind of progress bar."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Paths and class names are data: rich must not read "[1]" in them as markup, nor colour numbers.
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator["Bar"]:
+    """A progress bar with the count, the time gone and the time left, gone when it ends."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeRemainingColumn(),
+    )
+    # Where the output is a file, rich prints only the last state; a transient bar prints nothing.
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield Bar(bars, bars.add_task(description, total=total))
+
+
+class Bar:
+    """The bar that `progress` shows."""
+
+    def __init__(self, bars: Progress, task: object) -> None:
+        self._bars, self._task = bars, task
+
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more as done."""
+        self._bars.advance(self._task, count)  # type: ignore[arg-type]
+
+    def describe(self, text: str) -> None:
+        """Change the words beside the bar."""
+        self._bars.update(self._task, description=text)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Photos and masks → patches → index → shards → batches."""

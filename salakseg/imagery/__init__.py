@@ -1,0 +1,1 @@
+"""What every room needs of pictures; knows nothing of learning."""

@@ -1,0 +1,1 @@
+"""Images in, land-cover maps out."""

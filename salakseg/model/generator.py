@@ -1,0 +1,225 @@
+"""create_generator(): the segmentation networks, S4GAN's generators.
+
+A generator takes images as float in [0, 1], whatever its encoder was trained on: the normalisation
+is part of it. It gives logits at the size of the images, which may be of any size.
+"""
+
+import logging
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from salakseg.errors import InputError
+from salakseg.model.deeplabv2 import DeepLabV2
+
+DEFAULT_GENERATOR = "deeplabv3plus-resnet50"
+PAPER_GENERATOR = "deeplabv2-resnet101"
+TINY_GENERATOR = "tiny"
+# SMP's decoders need sides that their deepest stride divides.
+SIDE_MULTIPLE = 32
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Generator(nn.Module):
+    """A segmentation network with its normalisation.
+
+    Attributes:
+        name: what `create_generator` was called with.
+        network: the module whose state dict model files hold.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), float in [0, 1] → logits (B, K, H, W)."""
+        height, width = images.shape[-2:]
+        x = (images - self.mean) / self.std
+        right, below = -width % SIDE_MULTIPLE, -height % SIDE_MULTIPLE
+        if right or below:
+            x = functional.pad(x, (0, right, 0, below), mode="replicate")
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(x)
+        return logits[..., :height, :width]
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The part that ImageNet weights are for, where the network has one."""
+        encoder = getattr(self.network, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else None
+
+
+class Tiny(nn.Module):
+    """A few convolutions at a quarter of the size: for tests and for trying things out."""
+
+    def __init__(self, num_classes: int, width: int = 48) -> None:
+        super().__init__()
+
+        def block(in_channels: int, stride: int, dilation: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(
+                    in_channels, width, 3, stride, padding=dilation, dilation=dilation, bias=False
+                ),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+
+        self.stem = nn.Sequential(block(3, 2, 1), block(width, 2, 1))
+        self.context = nn.ModuleList(block(width, 1, dilation) for dilation in (1, 2, 4, 8))
+        self.head = nn.Conv2d(2 * width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → logits (B, K, H, W)."""
+        fine: Tensor = self.stem(x)
+        coarse = fine
+        for layer in self.context:
+            coarse = coarse + layer(coarse)
+        logits = self.head(torch.cat([fine, coarse], 1))
+        return functional.interpolate(
+            logits, size=x.shape[-2:], mode="bilinear", align_corners=False
+        )
+
+
+def create_generator(
+    name: str = DEFAULT_GENERATOR, num_classes: int = 7, encoder_weights: str = "imagenet"
+) -> Generator:
+    """Build a generator.
+
+    Args:
+        name: `deeplabv3plus-resnet50`, `deeplabv2-resnet101` (the paper's), `tiny`, or any
+            `ARCH-ENCODER` of segmentation-models-pytorch, as in `fpn-tu-efficientnet_lite0`.
+        num_classes: K.
+        encoder_weights: `imagenet` (fetched from the internet once), `none` (random), or the path
+            of a file with a state dict of the encoder, or of the whole network. `tiny` has none
+            and takes random weights for `imagenet`.
+
+    Raises:
+        InputError: unknown name; weights that cannot be fetched, read, or do not fit.
+    """
+    fetch = encoder_weights == "imagenet"
+    if name == TINY_GENERATOR:
+        generator = Generator(name, Tiny(num_classes), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    elif name == PAPER_GENERATOR:
+        generator = Generator(name, DeepLabV2(num_classes))
+        if fetch:
+            generator.network.load_state_dict(_fetch_resnet101(), strict=False)
+    else:
+        generator = _smp_generator(name, num_classes, fetch)
+    if encoder_weights not in ("imagenet", "none"):
+        _load_encoder_weights(generator, Path(encoder_weights))
+    return generator
+
+
+def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
+    import segmentation_models_pytorch as smp
+    from segmentation_models_pytorch.encoders import get_preprocessing_params
+
+    architecture, _, encoder = name.partition("-")
+    known = list(smp.MODEL_ARCHITECTURES_MAPPING)
+    if architecture not in known or not encoder:
+        raise InputError(
+            f"--generator {name}: no such network; use {DEFAULT_GENERATOR}, {PAPER_GENERATOR}, "
+            f"{TINY_GENERATOR} or ARCH-ENCODER with ARCH one of {', '.join(known)}"
+        )
+    # The hub's own retries would fill the screen; what came of them is told in one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            network = smp.create_model(
+                architecture, encoder, "imagenet" if fetch else None, classes=num_classes
+            )
+        except KeyError as error:
+            raise InputError(f"--generator {name}: {error.args[0]}") from error
+        except (ValueError, RuntimeError, TypeError) as error:
+            if fetch and "connect" in str(error).lower():
+                raise _cannot_fetch(name, error) from error
+            raise InputError(f"--generator {name}: cannot be built ({error})") from error
+        except OSError as error:
+            raise _cannot_fetch(name, error) from error
+    # The encoder's own mean and deviation; those of random encoders are ImageNet's.
+    if encoder.startswith("tu-") or fetch:
+        try:
+            settings = get_preprocessing_params(encoder)
+            return Generator(name, network, tuple(settings["mean"]), tuple(settings["std"]))
+        except (ValueError, OSError):
+            pass
+    return Generator(name, network)
+
+
+def _fetch_resnet101() -> dict[str, Tensor]:
+    from torchvision.models import ResNet101_Weights
+
+    try:
+        state = ResNet101_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
+    except OSError as error:
+        raise _cannot_fetch(PAPER_GENERATOR, error) from error
+    return {key: value for key, value in state.items() if not key.startswith("fc.")}
+
+
+def _cannot_fetch(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"--generator {name}: its ImageNet weights could not be fetched "
+        f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); go online once, "
+        "give a file with --encoder-weights FILE, or start from random ones with "
+        "--encoder-weights none"
+    )
+
+
+def _load_encoder_weights(generator: Generator, path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            f"--encoder-weights {path}: no such file; give imagenet, none or a file of weights"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{path}: no file of weights ({str(error).splitlines()[0]})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path}: holds no state dict")
+    given = {key.removeprefix("module."): value for key, value in content.items()}
+    best_fit: dict[str, Tensor] = {}
+    best_share = 0.0
+    # A file may hold the whole network, or the encoder alone, with or without timm's wrapper.
+    whole = generator.network.state_dict()
+    for prefix in ("", "encoder.", "encoder.model."):
+        target = {key for key in whole if key.startswith("encoder." if prefix else "")}
+        fit = {
+            prefix + key: value
+            for key, value in given.items()
+            if prefix + key in whole and whole[prefix + key].shape == value.shape
+        }
+        share = len(fit) / max(1, len(target))
+        if share > best_share:
+            best_fit, best_share = fit, share
+    if best_share < 0.9:
+        raise InputError(
+            f"{path}: its weights do not fit {generator.name} "
+            f"({best_share:.0%} of the encoder's tensors found by name and shape)"
+        )
+    generator.network.load_state_dict(best_fit, strict=False)

@@ -1,0 +1,201 @@
+"""Model files that describe themselves: `eval` and `predict` need nothing beside one."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from salakseg.classes import ClassMapping
+from salakseg.device import autocast_dtype
+from salakseg.errors import InputError
+from salakseg.files import atomic_path
+from salakseg.model.generator import Generator, create_generator
+
+MODEL_FORMAT = "salakseg-model-1"
+
+
+@dataclass
+class Model:
+    """A generator with all that is needed to use it.
+
+    Attributes:
+        generator: the network, normalisation included.
+        mapping: names and colours of its classes.
+        patch_size: side of the training patches in pixels; the natural tile.
+        pixel_size: metres on the ground a pixel that it was trained at, None where not known.
+        iteration: training iterations that its weights have seen.
+        val_confusion: int64 (K, K) on the validation patches, or None.
+        training: how it was trained (options and data counts), plain values.
+        source: where it was read from; "" for one that never was in a file.
+    """
+
+    generator: Generator
+    mapping: ClassMapping
+    patch_size: int = 256
+    pixel_size: float | None = None
+    iteration: int = 0
+    val_confusion: NDArray[np.int64] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, amp: bool | None = None) -> Tensor:
+        """Softmax probabilities in evaluation mode.
+
+        Args:
+            images: uint8 (B, 3, H, W) on the generator's device.
+            amp: mixed precision; None: where the device is fast at it.
+
+        Returns:
+            float32 (B, K, H, W).
+        """
+        device = images.device
+        dtype = autocast_dtype(device, amp)
+        self.generator.eval()
+        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            logits = self.generator(images.float() / 255)
+        return logits.float().softmax(1)
+
+
+def model_content(model: Model) -> dict[str, Any]:
+    """What a model file holds: tensors and plain Python values only."""
+    confusion = model.val_confusion
+    return {
+        "format": MODEL_FORMAT,
+        "generator": model.generator.name,
+        "classes": model.mapping.as_plain(),
+        "mean": model.generator.mean.flatten().tolist(),
+        "std": model.generator.std.flatten().tolist(),
+        "patch_size": model.patch_size,
+        "pixel_size": model.pixel_size,
+        "iteration": model.iteration,
+        "val_confusion": None if confusion is None else torch.from_numpy(np.array(confusion)),
+        "training": model.training,
+        "state": {
+            key: value.detach().cpu() for key, value in model.generator.network.state_dict().items()
+        },
+    }
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a model file atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(model_content(model), temporary)
+
+
+def read_torch_file(path: Path) -> Any:
+    """Load a file of tensors and plain values, after checking that it is whole.
+
+    `torch.load` does not verify a file; the CRCs of its zip archive do. Code is never run
+    (`weights_only=True`).
+
+    Raises:
+        InputError: missing, damaged, not such a file, or with more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise InputError(f"{path}: damaged ({damaged} fails its checksum)")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise InputError(f"{path}: damaged, or no file that torch.save wrote") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds more than tensors and plain values, so it was not loaded "
+            "(a file that could run code is never opened)"
+        ) from error
+    except (RuntimeError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def find_model(name: Path, checkpoint_dir: Path = Path("checkpoints")) -> Path:
+    """A path as it is, or a name looked for in `checkpoints/`."""
+    if name.exists():
+        return name
+    inside = checkpoint_dir / name
+    if not name.is_absolute() and inside.exists():
+        return inside
+    raise InputError(
+        f"{name}: no such model file, neither here nor in {checkpoint_dir}; "
+        "train one first: salakseg train"
+    )
+
+
+def load_model(
+    path: Path,
+    device: torch.device | str = "cpu",
+    generator: str | None = None,
+    mapping: ClassMapping | None = None,
+) -> Model:
+    """Read a model file, or a bare state dict where its `generator` and `mapping` are given.
+
+    Raises:
+        InputError: damaged or malicious file, no model, weights that do not fit the network.
+    """
+    content = read_torch_file(path)
+    if isinstance(content, dict) and content.get("format") == MODEL_FORMAT:
+        try:
+            model = Model(
+                Generator(
+                    "",
+                    create_generator(
+                        content["generator"], _count_classes(content, path), "none"
+                    ).network,
+                    tuple(content["mean"]),
+                    tuple(content["std"]),
+                ),
+                ClassMapping.from_plain(content["classes"], str(path)),
+                int(content["patch_size"]),
+                content["pixel_size"],
+                int(content["iteration"]),
+                None if content["val_confusion"] is None else content["val_confusion"].numpy(),
+                dict(content["training"]),
+                str(path),
+            )
+            model.generator.name = content["generator"]
+            state = content["state"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: a model file with parts missing ({error})") from error
+    elif isinstance(content, dict) and "model_state" in content:
+        raise InputError(
+            f"{path}: a full checkpoint, to go on training from; "
+            "use latest_model.pth or best_model.pth beside it"
+        )
+    elif (
+        isinstance(content, dict)
+        and content
+        and all(isinstance(value, Tensor) for value in content.values())
+    ):
+        if generator is None or mapping is None:
+            raise InputError(
+                f"{path}: a bare state dict; say its network with --generator and its classes "
+                "with --class-mapping"
+            )
+        model = Model(
+            create_generator(generator, mapping.num_classes, "none"), mapping, source=str(path)
+        )
+        state = {key.removeprefix("module."): value for key, value in content.items()}
+    else:
+        raise InputError(f"{path}: no model of this program")
+    try:
+        model.generator.network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path}: its weights do not fit {model.generator.name} with "
+            f"{model.mapping.num_classes} classes ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    model.generator.to(memory_format=torch.channels_last).to(torch.device(device)).eval()
+    return model
+
+
+def _count_classes(content: dict[str, Any], path: Path) -> int:
+    return ClassMapping.from_plain(content["classes"], str(path)).num_classes

@@ -1,0 +1,1 @@
+"""The S4GAN run: losses, step, loop, checkpoints."""
