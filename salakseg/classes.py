@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from salakseg.errors import InputError
 
@@ -203,9 +204,10 @@ def read_mask(path: Path, mapping: ClassMapping) -> MaskReading:
     """Decode a mask file into class indices, recognising how it stores the classes.
 
     RGB and RGBA masks hold class colours (pixels with alpha 0 have no class). Palette masks hold
-    class colours if every colour in use is one, else row numbers of the mapping. Grey masks (1 to
-    16 bits) hold row numbers, or class colours if those are grey; 255 is "no class" where no class
-    is white. JPEG masks get the nearest class within `JPEG_COLOR_DISTANCE`, which is counted.
+    class colours if every colour in use or half of the palette is one, else row numbers of the
+    mapping. Grey masks (1 to 16 bits) hold row numbers, or class colours if those are grey; 255 is
+    "no class" where no class is white. JPEG masks get the nearest class within
+    `JPEG_COLOR_DISTANCE`, which is counted.
 
     Raises:
         InputError: unreadable file; a kind of image that holds no classes; values that could be
@@ -226,7 +228,7 @@ def read_mask(path: Path, mapping: ClassMapping) -> MaskReading:
             return reading
         case "P":
             reading = _read_colors(np.asarray(image.convert("RGB")), mapping, "palette colours")
-            if reading.unknown:
+            if reading.unknown and not _is_class_palette(image, mapping):
                 return _read_rows(np.asarray(image), mapping, "palette row numbers")
             return reading
         case "1":
@@ -235,11 +237,13 @@ def read_mask(path: Path, mapping: ClassMapping) -> MaskReading:
                     f"{path}: a 1-bit mask can tell two classes apart, the mapping has "
                     f"{len(mapping.rows)}; save it as 8-bit"
                 )
+            if {(0, 0, 0), (255, 255, 255)} == {color for _, color, _ in mapping.rows}:
+                return _read_colors(np.asarray(image.convert("RGB")), mapping, "1-bit colours")
             return _read_grey(path, np.asarray(image).astype(np.uint8), mapping)
         case "L" if jpeg:
             return _read_colors(np.asarray(image.convert("RGB")), mapping, "RGB colours", jpeg)
         case "L":
-            return _read_grey(path, np.asarray(image) // _grey_step(path), mapping)
+            return _read_grey(path, np.asarray(image) // grey_step(image, path), mapping)
         case "I" | "I;16" | "I;16B" | "I;16L":
             return _read_grey(path, np.asarray(image).astype(np.int64), mapping)
     raise InputError(
@@ -321,10 +325,23 @@ def _read_grey(path: Path, values: NDArray[np.integer], mapping: ClassMapping) -
     return _read_rows(values, mapping, "row numbers")
 
 
-def _grey_step(path: Path) -> int:
-    """Pillow stretches grey PNGs of 2 and 4 bits to 0 … 255; this is the step to divide by."""
-    with open(path, "rb") as file:
-        head = file.read(26)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] in (2, 4):
-        return 255 // (2 ** head[24] - 1)
-    return 1
+def _is_class_palette(image: Image.Image, mapping: ClassMapping) -> bool:
+    """Whether half of a palette's colours or more are class colours.
+
+    Then a colour in use that is none is a stray one, and the row numbers of the palette mean
+    nothing: they are in whatever order the program that wrote it met the colours.
+    """
+    palette = image.getpalette() or []
+    colors = set(zip(*[iter(palette)] * 3, strict=True))
+    return 2 * len(colors & {color for _, color, _ in mapping.rows}) >= len(colors)
+
+
+def grey_step(image: Image.Image, path: Path) -> int:
+    """Pillow stretches grey of 2 and 4 bits to 0 … 255; this is the step to divide by."""
+    bits = 8
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            bits = file.read(25)[24]
+    elif isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(258, (8,))[0]
+    return 255 // (2**bits - 1) if bits in (2, 4) else 1

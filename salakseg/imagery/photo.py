@@ -7,10 +7,11 @@ orientation is applied.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from salakseg.errors import InputError
 
@@ -50,7 +51,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     """
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
-            return to_rgb8(_read_tiff(path))
+            return _read_tiff(path)
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV", "PA"):
@@ -66,7 +67,33 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: the image cannot be read ({error})") from error
 
 
-def _read_tiff(path: Path) -> NDArray[np.generic]:
+def rgb8_of(raster: Any, window: Any = None) -> NDArray[np.uint8]:
+    """What an open rasterio data set holds, or a window of it, as uint8 (H, W, 3).
+
+    Raises:
+        InputError: values without a known scale (names no file; the caller knows it).
+        rasterio.errors.RasterioError: the file is damaged there.
+    """
+    pixels = np.moveaxis(raster.read(window=window), 0, 2)
+    if raster.colorinterp[0].name != "palette":
+        return to_rgb8(pixels)
+    colors = raster.colormap(1)
+    table = np.zeros((max(colors) + 1, 3), np.uint8)
+    table[list(colors)] = [color[:3] for color in colors.values()]
+    return table[np.minimum(pixels[..., 0], max(colors))]
+
+
+def exif_orientation(path: Path) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where the file has none that can be read."""
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _read_tiff(path: Path) -> NDArray[np.uint8]:
     import warnings
 
     import rasterio
@@ -76,11 +103,15 @@ def _read_tiff(path: Path) -> NDArray[np.generic]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as raster:
-                pixels: NDArray[np.generic] = np.moveaxis(raster.read(), 0, 2)
-                palette = raster.colormap(1) if raster.colorinterp[0].name == "palette" else None
+                pixels = rgb8_of(raster)
         except RasterioError as error:
             raise OSError(str(error)) from error
-    if palette is not None:
-        table = np.array([palette[value][:3] for value in range(256)], np.uint8)
-        return table[pixels[..., 0]]
-    return pixels
+    # GDAL hands the pixels over as they are stored.
+    orientation = exif_orientation(path)
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,342 @@
+"""The command line: parse, call one function, say what went wrong in one line.
+
+Each command is the function of the same name in the package; its work and its words are there.
+Nothing heavy is imported before a command runs.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import salakseg
+from salakseg.errors import InputError, WorkError
+
+app = typer.Typer(
+    help="Land-cover maps from drone photos and a few hand-drawn masks, with S4GAN.\n\n"
+    "The way through, in one directory: index DATA, shard, train, eval best_model.pth, "
+    "predict image.tif.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class SplitBy(StrEnum):
+    """What stays on one side of the split."""
+
+    base = "base"
+    block = "block"
+    patch = "patch"
+    folder = "folder"
+
+
+class Method(StrEnum):
+    """What is trained."""
+
+    s4gan = "s4gan"
+    supervised = "supervised"
+
+
+Workers = Annotated[
+    int | None, typer.Option("--num-workers", help="Processes. [default: one a core]")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Amp = Annotated[
+    bool | None,
+    typer.Option("--amp/--no-amp", help="Mixed precision. [default: where the device is fast]"),
+]
+ShardsDir = Annotated[Path, typer.Option(help="Shards made by salakseg shard.")]
+BareGenerator = Annotated[
+    str | None, typer.Option("--generator", help="Network of a bare state dict.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.command()
+def patchify(
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and optional masks/.")],
+    out: Annotated[Path, typer.Option(help="Where the patch folders go.")],
+    size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
+    num_workers: Workers = None,
+) -> None:
+    """Cut full photos and their masks into patches."""
+    salakseg.patchify(data, out=out, size=size, num_workers=num_workers)
+
+
+@app.command()
+def index(
+    data: Annotated[Path, typer.Argument(help="Folder with the patch folders.")],
+    out: Annotated[Path, typer.Option(help="Where the index goes.")] = Path("index"),
+    class_mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV class_name,class_color[,ignore]. [default: DATA/class_mapping.csv, "
+            "./class_mapping.csv, or the Salak classes]"
+        ),
+    ] = None,
+    val_split: Annotated[float, typer.Option(help="Share of the labels for validation.")] = 0.2,
+    split_by: Annotated[SplitBy, typer.Option(help="What stays on one side.")] = SplitBy.base,
+    split_file: Annotated[
+        Path | None, typer.Option(help="CSV base_image,split[,folder]: the split, by hand.")
+    ] = None,
+    labeled_list: Annotated[
+        Path | None, typer.Option(help="Names of the patches or photos whose masks may be used.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    num_workers: Workers = None,
+) -> None:
+    """Find, pair and check every patch; split without leaks."""
+    salakseg.index(
+        data,
+        out=out,
+        class_mapping=class_mapping,
+        val_split=val_split,
+        split_by=split_by.value,
+        split_file=split_file,
+        labeled_list=labeled_list,
+        seed=seed,
+        num_workers=num_workers,
+    )
+
+
+@app.command()
+def shard(
+    index_dir: Annotated[Path, typer.Option(help="Index made by salakseg index.")] = Path("index"),
+    out: Annotated[Path, typer.Option(help="Where the shards go.")] = Path("shards"),
+    shard_size: Annotated[int, typer.Option(help="Megabytes a shard, about.")] = 256,
+    overwrite: Overwrite = False,
+    num_workers: Workers = None,
+) -> None:
+    """Pack the patches into WebDataset tars for sequential reads."""
+    salakseg.shard(
+        index_dir=index_dir,
+        out=out,
+        shard_size=shard_size,
+        overwrite=overwrite,
+        num_workers=num_workers,
+    )
+
+
+# Options that other programs' guides give to training; here they belong to `index`.
+MOVED = {
+    "data_root": "salakseg index DATA takes the folder; train reads shards/",
+    "class_mapping": "salakseg index --class-mapping takes it; the shards hold the classes",
+    "num_classes": "the class mapping decides; salakseg index --class-mapping takes it",
+    "val_split": "salakseg index --val-split takes it",
+    "labeled_list": "salakseg index --labeled-list takes it",
+}
+Moved = Annotated[str | None, typer.Option(hidden=True)]
+
+
+@app.command()
+def train(
+    method: Annotated[Method | None, typer.Option(help="[default: s4gan]")] = None,
+    num_steps: Annotated[
+        int | None, typer.Option(help="Iterations of the whole run. [default: 50000]")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Labelled patches an iteration, and as many unlabelled ones; 16 suits a GPU of "
+            "16 GB. [default: 4]"
+        ),
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            help="deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, or ARCH-ENCODER. "
+            "[default: deeplabv3plus-resnet50]"
+        ),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None, typer.Option(help="imagenet, none, or a file. [default: imagenet]")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Of new layers; a pretrained encoder takes a third. [default: 0.001]"),
+    ] = None,
+    threshold_st: Annotated[
+        str | None,
+        typer.Option(
+            help="Which unlabelled images teach: auto, by rank; or the discriminator's score "
+            "they must reach, 0 to 1. [default: auto]"
+        ),
+    ] = None,
+    lambda_st: Annotated[
+        float | None, typer.Option(help="Weight of self-training. [default: 1.0]")
+    ] = None,
+    lambda_fm: Annotated[
+        float | None, typer.Option(help="Weight of feature matching. [default: 0.1]")
+    ] = None,
+    shards_dir: ShardsDir = Path("shards"),
+    checkpoint_dir: Annotated[Path, typer.Option(help="Where models go.")] = Path("checkpoints"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the checkpoint folder.")
+    ] = False,
+    restore_from: Annotated[
+        Path | None, typer.Option(help="Go on from this checkpoint, or from a model's weights.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start over, losing the run that is there.")
+    ] = False,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Iterations between evaluations. [default: 500]")
+    ] = None,
+    save_pred_every: Annotated[
+        int | None, typer.Option(help="Iterations between checkpoint_N.pth. [default: 5000]")
+    ] = None,
+    save_latest_every: Annotated[
+        int | None, typer.Option(help="Iterations between latest_*. [default: 100]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw. [default: 0]")] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(help="Processes that read. [default: 0 on a CPU, up to 4 else]")
+    ] = None,
+    device: Device = "auto",
+    amp: Amp = None,
+    data_root: Moved = None,
+    class_mapping: Moved = None,
+    num_classes: Moved = None,
+    val_split: Moved = None,
+    labeled_list: Moved = None,
+) -> None:
+    """Train on the shards: S4GAN, or the labelled patches alone."""
+    moved = {
+        "data_root": data_root,
+        "class_mapping": class_mapping,
+        "num_classes": num_classes,
+        "val_split": val_split,
+        "labeled_list": labeled_list,
+    }
+    for name, value in moved.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} is no option of train: {MOVED[name]}")
+    salakseg.train(
+        shards_dir=shards_dir,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        restore_from=restore_from,
+        overwrite=overwrite,
+        num_workers=num_workers,
+        device=device,
+        method=None if method is None else method.value,
+        generator=generator,
+        encoder_weights=encoder_weights,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        threshold_st=threshold_st,
+        lambda_st=lambda_st,
+        lambda_fm=lambda_fm,
+        eval_every=eval_every,
+        save_pred_every=save_pred_every,
+        save_latest_every=save_latest_every,
+        seed=seed,
+        amp=amp,
+    )
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file, or its name in checkpoints/.")] = Path(
+        "best_model.pth"
+    ),
+    shards_dir: ShardsDir = Path("shards"),
+    split: Annotated[str, typer.Option(help="Which patches of the shards: val, test.")] = "val",
+    data: Annotated[
+        Path | None, typer.Option(help="Score on full images here (images/ and masks/) instead.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("eval"),
+    batch_size: Annotated[int, typer.Option(help="Patches at a time.")] = 16,
+    num_workers: Annotated[int, typer.Option(help="Processes that read.")] = 0,
+    device: Device = "auto",
+    amp: Amp = None,
+    generator: BareGenerator = None,
+    class_mapping: Annotated[
+        Path | None, typer.Option(help="Classes of a bare state dict or of the masks in --data.")
+    ] = None,
+) -> None:
+    """Score a model, class by class, on held-out patches."""
+    salakseg.evaluate(
+        model,
+        shards_dir=shards_dir,
+        split=split,
+        data=data,
+        out=out,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        amp=amp,
+        generator=generator,
+        class_mapping=class_mapping,
+    )
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Images, folders or patterns (*.tif).")],
+    model: Annotated[Path, typer.Option(help="Model file, or its name in checkpoints/.")] = Path(
+        "best_model.pth"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the maps go.")] = Path("predictions"),
+    overlap: Annotated[float, typer.Option(help="Share of a tile that the next covers.")] = 0.25,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value that means nothing where all bands have it.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    amp: Amp = None,
+    generator: BareGenerator = None,
+    class_mapping: Annotated[
+        Path | None, typer.Option(help="Classes of a bare state dict.")
+    ] = None,
+) -> None:
+    """Tile full images into land-cover maps."""
+    salakseg.predict(
+        [Path(image) for image in images],
+        model=model,
+        out=out,
+        overlap=overlap,
+        nodata=nodata,
+        overwrite=overwrite,
+        device=device,
+        amp=amp,
+        generator=generator,
+        class_mapping=class_mapping,
+    )
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Options before the command."""
+    if show:
+        typer.echo(salakseg.__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; exit code 2 for bad input, 1 for failed work, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # Windows pipes default to a code page that has no ✓ and no class names beyond it.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        app(arguments, standalone_mode=True)
+    except InputError as error:
+        sys.exit(_fail(error, 2))
+    except WorkError as error:
+        sys.exit(_fail(error, 1))
+    except KeyboardInterrupt:
+        typer.echo("Interrupted", err=True)
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> int:
+    typer.echo(f"Error: {error}", err=True)
+    return code

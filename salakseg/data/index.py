@@ -1,0 +1,469 @@
+"""Patch folders → index/: pair images and masks, check them, split them.
+
+In goes a folder DATA with images/ and masks/ in it or in folders below. Out come `patches.csv` (one
+row a patch: the truth that `shard` obeys), `base_images.csv` (the same by photograph, to edit and
+give back), `problems.csv`, `summary.json` and `preview.png`. The data itself is never changed.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from salakseg.classes import (
+    JPEG_COLOR_DISTANCE,
+    ClassMapping,
+    find_class_mapping,
+    packaged_class_mapping,
+    read_class_mapping,
+)
+from salakseg.console import console
+from salakseg.data.checks import (
+    ImageCheck,
+    MaskCheck,
+    check_images,
+    check_masks,
+    hash_files,
+    worker_processes,
+)
+from salakseg.data.folders import (
+    base_images_of,
+    find_folders,
+    pair,
+    read_labeled_list,
+    read_split_file,
+)
+from salakseg.data.index_report import draw_preview, print_report
+from salakseg.data.problems import SHOWN, Problems, plural
+from salakseg.data.split import (
+    HELD_OUT,
+    SPLIT_BY,
+    SPLITS,
+    frames_on_both_sides,
+    note_roles_without_masks,
+    patch_splits,
+    split_bases,
+    split_by_patch,
+)
+from salakseg.errors import InputError
+from salakseg.files import atomic_path, require_folder, sha256_of
+from salakseg.imagery.drawing import Picture
+
+FORMAT = "salakseg-index-1"
+PATCH_COLUMNS = ["folder", "base_image", "row", "column", "image", "mask", "width", "height"]
+PATCH_COLUMNS += ["bytes", "split", "pixel_size", "x", "y"]
+# More unknown colours than this, and it is the mapping that is wrong, not the masks.
+MAX_UNKNOWN_SHARE = 0.5
+LARGE_PATCH = 1024  # pixels a side
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `index` wrote.
+
+    `patches` has the columns of patches.csv: text columns hold strings ('' for none), width, height
+    and bytes int64, row, column, x, y and the pixel counts Int64 (NA where not known), pixel_size
+    float64 in metres (NaN where not known).
+    """
+
+    data: Path
+    mapping: ClassMapping
+    patches: pd.DataFrame
+    patch_size: int
+    summary: dict[str, Any]
+
+
+def index(
+    data: Path,
+    *,
+    out: Path = Path("index"),
+    class_mapping: Path | None = None,
+    val_split: float = 0.2,
+    split_by: str = "base",
+    split_file: Path | None = None,
+    labeled_list: Path | None = None,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> dict[str, Any]:
+    """Pair, check and split the patches under `data`.
+
+    Args:
+        data: the folder that holds images/ and masks/, or folders with these.
+        out: where the index goes; a good one is replaced only by another good one.
+        class_mapping: class names and colours; else DATA/class_mapping.csv, the one in the working
+            directory, or the packaged one.
+        val_split: share of the labelled patches to hold out for validation.
+        split_by: what stays together: `base` image, `block` of consecutive frames, `folder`, or
+            single `patch` (which leaks).
+        split_file: CSV with base_image, split and where needed folder, in place of a random split.
+        labeled_list: names of the patches or base images whose masks may be used, one a line.
+        seed: another seed, another split.
+        num_workers: processes; all cores if not given. The result does not depend on it.
+
+    Returns:
+        What summary.json holds.
+
+    Raises:
+        InputError: nothing to index, a bad option or file, or problems that a person must solve.
+    """
+    data, out = Path(data), Path(out)
+    require_folder(data, "DATA is the folder that holds images/, or folders with images/ in them")
+    if split_by not in SPLIT_BY:
+        raise InputError(f"--split-by {split_by}: choose one of {', '.join(SPLIT_BY)}")
+    if not 0 < val_split < 1:
+        raise InputError(f"--val-split {val_split}: must lie between 0 and 1, as in 0.2")
+    if num_workers is not None and num_workers < 0:
+        raise InputError(f"--num-workers {num_workers}: must not be negative")
+    mapping_path = find_class_mapping(class_mapping, data)
+    mapping = read_class_mapping(mapping_path)
+    _say_mapping(mapping, mapping_path)
+
+    problems = Problems()
+    patches = pair(data, find_folders(data), problems)
+    bases = base_images_of(patches)
+    roles = read_split_file(split_file, bases, problems) if split_file else None
+    allowed = read_labeled_list(labeled_list, patches, problems) if labeled_list else None
+    problems.stop_if_fatal(out)
+    found_masks = int((patches["mask"] != "").sum())
+    if roles is not None:
+        patches.loc[np.isin(roles, ("unlabeled", "exclude"))[patches["base"]], "mask"] = ""
+    if allowed is not None:
+        patches.loc[~allowed, "mask"] = ""
+
+    with worker_processes(os.cpu_count() or 1 if num_workers is None else num_workers) as pool:
+        images = check_images(pool, data, patches["image"].tolist())
+        _take_images(patches, images, problems)
+        rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
+        columns = (patches[name].iloc[rows] for name in ("mask", "width", "height"))
+        masks = check_masks(pool, data, list(zip(*columns, strict=True)), mapping)
+        pixels, kinds = _take_masks(patches, rows, masks, mapping, mapping_path, problems)
+        patch_size = _patch_size(patches, problems)
+        problems.stop_if_fatal(out)
+
+        labelled = (patches["mask"] != "").to_numpy()
+        base = patches["base"].to_numpy()
+        bases["patches"] = np.bincount(base, minlength=len(bases))
+        bases["labelled"] = np.bincount(base[labelled], minlength=len(bases))
+        base_pixels = np.zeros((len(bases), pixels.shape[1]), np.int64)
+        np.add.at(base_pixels, base, pixels)
+        if roles is None and split_by == "patch":
+            patches["split"], bases["split"] = split_by_patch(
+                patches, bases, pixels[:, 1:], val_split, seed
+            )
+            patches.loc[patches["width"] == 0, "split"] = "exclude"
+        else:
+            if roles is None:
+                roles = split_bases(bases, base_pixels[:, 1:], split_by, val_split, seed)
+            bases["split"] = roles
+            note_roles_without_masks(bases, problems)
+            patches["split"] = patch_splits(roles[base], labelled)
+            patches.loc[patches["width"] == 0, "split"] = "exclude"
+            _leave_out_copies(patches, images, lambda some: hash_files(pool, data, some), problems)
+
+    names = ["ignored", *(f"pixels {name}" for name in mapping.names)]
+    counts = pd.DataFrame(pixels, columns=names, index=patches.index).astype("Int64")
+    counts[~labelled] = pd.NA
+    table = pd.concat([patches[PATCH_COLUMNS], counts], axis=1)
+    base_table = pd.concat(
+        [
+            bases[["folder", "base_image", "split", "patches", "labelled"]],
+            pd.DataFrame(base_pixels, columns=names),
+        ],
+        axis=1,
+    )
+    summary: dict[str, Any] = {
+        "format": FORMAT,
+        "data": data.absolute().as_posix(),
+        "class_mapping": mapping_path.as_posix(),
+        "classes": mapping.as_plain(),
+        "patch_size": patch_size,
+        "split_by": "file" if split_file else split_by,
+        "split_file": split_file.as_posix() if split_file else None,
+        "labeled_list": labeled_list.as_posix() if labeled_list else None,
+        "val_split": val_split,
+        "seed": seed,
+        "images": len(patches),
+        "masks": found_masks,
+        "labelled": int((labelled & (patches["split"] != "exclude")).sum()),
+        "splits": {name: int((patches["split"] == name).sum()) for name in SPLITS},
+        "mask_kinds": kinds,
+        "folders": _by_folder(bases),
+        "class_pixels": _class_pixels(table, mapping),
+        "frames_on_both_sides": frames_on_both_sides(bases),
+        "bases_on_both_sides": int((bases["split"] == "mixed").sum()),
+        "problems": dict(sorted(Counter(kind for _, kind, _, _ in problems.rows).items())),
+    }
+    preview = draw_preview(data, table, mapping, summary["class_pixels"])
+    _write(out, table, base_table, problems, preview, summary)
+    print_report(summary, table, mapping, problems, out)
+    return summary
+
+
+def read_index(index_dir: Path) -> Index:
+    """Read what `index` wrote.
+
+    Raises:
+        InputError: no index there, a damaged one, or one whose data is gone.
+    """
+    path = index_dir / "summary.json"
+    if not path.is_file():
+        raise InputError(f"{index_dir}: no index there; run salakseg index DATA first")
+    again = "run salakseg index DATA again"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if summary["format"] != FORMAT:
+            raise InputError(f"{path}: the format {summary['format']!r} is not known here; {again}")
+        mapping = ClassMapping.from_plain(summary["classes"], str(path))
+        data, patch_size = Path(summary["data"]), int(summary["patch_size"])
+        checksum = summary["patches_sha256"]
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged; {again}") from error
+    table = index_dir / "patches.csv"
+    if not table.is_file() or sha256_of(table) != checksum:
+        raise InputError(
+            f"{table}: missing, or not as salakseg index wrote it; {again} "
+            "(to change the split, edit base_images.csv and give it to --split-file)"
+        )
+    if not data.is_dir():
+        raise InputError(f"{data}: the data of {index_dir} is gone; {again} with its new place")
+    counts = ["ignored", *(f"pixels {name}" for name in mapping.names)]
+    optional = ["row", "column", "x", "y", *counts]
+    types = {
+        **dict.fromkeys(("folder", "base_image", "image", "mask", "split"), "str"),
+        **dict.fromkeys(("width", "height", "bytes"), "int64"),
+        **dict.fromkeys(optional, "Int64"),
+        "pixel_size": "float64",
+    }
+    # A folder or photograph may be called NA or null: only numbers have missing values.
+    missing = {name: [""] for name in (*optional, "pixel_size")}
+    patches = pd.read_csv(
+        table, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8"
+    )
+    return Index(data, mapping, patches, patch_size, summary)
+
+
+def _say_mapping(mapping: ClassMapping, path: Path) -> None:
+    which = "the packaged Salak classes" if path == packaged_class_mapping() else path
+    ignored = f"; ignored: {', '.join(mapping.ignored_names)}" if mapping.ignored_names else ""
+    console.print(f"Class mapping: {which} ({', '.join(mapping.names)}{ignored})")
+
+
+def _take_images(patches: pd.DataFrame, checks: list[ImageCheck], problems: Problems) -> None:
+    """Put sizes into `patches`, 0 where an image cannot be used; note what is odd."""
+    for name in ("width", "height", "bytes"):
+        patches[name] = np.fromiter((getattr(check, name) for check in checks), np.int64)
+    odd: dict[tuple[str, str], list[str]] = {}
+    for check, folder, image in zip(checks, patches["folder"], patches["image"], strict=True):
+        if check.error:
+            problems.handled("unreadable image", image, f"{check.error}: left out")
+        elif check.note:
+            odd.setdefault((folder, check.note), []).append(image)
+    for (folder, note), images in odd.items():
+        problems.handled("kind of image", images[0], f"{len(images)} of {folder}/: {note}")
+    if not patches["width"].any():
+        problems.fatal(
+            "no readable image",
+            patches["image"].iloc[0],
+            f"none of the {plural(len(patches), 'image')} can be read ({checks[0].error})",
+        )
+
+
+def _take_masks(
+    patches: pd.DataFrame,
+    rows: NDArray[np.int64],
+    checks: list[MaskCheck],
+    mapping: ClassMapping,
+    mapping_path: Path,
+    problems: Problems,
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """int64 (patches, 1 + K): pixels ignored and of each class; and how many masks of each kind.
+
+    A mask that cannot be used is taken out of `patches`.
+    """
+    pixels = np.zeros((len(patches), 1 + mapping.num_classes), np.int64)
+    paths = patches["mask"].to_numpy(object).copy()
+    folders = patches["folder"].to_numpy(object)
+    kinds: Counter[str] = Counter()
+    kinds_of: dict[str, set[str]] = {}
+    unknown: Counter[str] = Counter()
+    unknown_pixels = 0
+    for row, check in zip(rows.tolist(), checks, strict=True):
+        path = paths[row]
+        if check.error:
+            problems.handled(check.problem, path, f"{check.error}: the mask is not used")
+            paths[row] = ""
+            continue
+        kinds[check.kind] += 1
+        kinds_of.setdefault(folders[row], set()).add(check.kind)
+        pixels[row] = (check.ignored, *check.pixels)
+        if check.unknown:
+            unknown_pixels += check.unknown
+            unknown.update(check.unknown_colors)
+            problems.handled(
+                "unknown colour", path, f"{_colors(check.unknown_colors, mapping)}: ignored (255)"
+            )
+        if check.smeared:
+            problems.handled(
+                "JPEG mask",
+                path,
+                f"{check.smeared} pixels have no class colour; given to the nearest within "
+                f"{JPEG_COLOR_DISTANCE:.0f} steps of RGB or half the gap between two class "
+                "colours; masks are better saved as PNG",
+            )
+    # An image that cannot be read has no use for its mask.
+    paths[(patches["width"] == 0).to_numpy()] = ""
+    patches["mask"] = paths
+    for folder, found in kinds_of.items():
+        for colors, numbers in (
+            ("grey colours", "row numbers"),
+            ("palette colours", "palette row numbers"),
+        ):
+            if {colors, numbers} <= found:
+                problems.fatal(
+                    "two kinds of mask",
+                    folder,
+                    f"some masks look like {colors}, others like {numbers}: one reading is wrong; "
+                    "save them as RGB",
+                )
+    total = int(pixels.sum())
+    if len(rows) and not kinds:
+        problems.fatal(
+            "no usable mask",
+            next(row[2] for row in problems.rows if "mask is not used" in row[3]),
+            f"none of the {plural(len(rows), 'mask')} can be used; the first: {checks[0].error}",
+        )
+    if total and unknown_pixels > MAX_UNKNOWN_SHARE * total:
+        common = dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN])
+        problems.fatal(
+            "wrong class mapping",
+            mapping_path.as_posix(),
+            f"{unknown_pixels / total:.0%} of the mask pixels have colours that it does not hold "
+            f"(most: {_colors(common, mapping)}); give the right one with --class-mapping, or put "
+            "it into DATA as class_mapping.csv",
+        )
+    return pixels, dict(sorted(kinds.items()))
+
+
+def _colors(counts: dict[str, int], mapping: ClassMapping) -> str:
+    """'1 2 3 × 40 pixels (nearest: Water)' for each colour or value."""
+    texts = []
+    for color, count in counts.items():
+        parts = tuple(int(part) for part in color.split())
+        if len(parts) == 3:
+            near = f"nearest: {mapping.nearest_name(parts)}"
+        else:
+            near = f"the mapping's rows are 0 to {len(mapping.rows) - 1}"
+        texts.append(f"{color} × {plural(count, 'pixel')} ({near})")
+    return ", ".join(texts)
+
+
+def _patch_size(patches: pd.DataFrame, problems: Problems) -> int:
+    """The side of the square that holds every patch."""
+    readable = patches[patches["width"] > 0]
+    if readable.empty:
+        return 0
+    sides = readable[["width", "height"]].max(axis=1)
+    size, usual = int(sides.max()), int(sides.mode().max())
+    largest = readable.iloc[int(sides.to_numpy().argmax())]
+    if size > 2 * usual:
+        problems.fatal(
+            "too large for a patch",
+            largest["image"],
+            f"{largest['width']}×{largest['height']}, others are {usual} wide or high: batches "
+            "need one size; cut full photographs with salakseg patchify",
+        )
+    smaller = readable[(readable["width"] < size) | (readable["height"] < size)]
+    if len(smaller):
+        problems.handled(
+            "smaller than others",
+            smaller["image"].iloc[0],
+            f"{plural(len(smaller), 'patch', 'patches')} smaller than {size}×{size}: padded with "
+            "pixels that are not scored"
+            + ("; full photographs are better cut with salakseg patchify" * (size > LARGE_PATCH)),
+        )
+    return size
+
+
+def _leave_out_copies(
+    patches: pd.DataFrame,
+    checks: list[ImageCheck],
+    hashes_of: Callable[[list[str]], list[str]],
+    problems: Problems,
+) -> None:
+    """Exclude what would be trained on and has the same bytes as a patch held out."""
+    used = patches["split"] != "exclude"
+    look = pd.DataFrame(
+        {
+            "held": patches["split"].isin(HELD_OUT),
+            "bytes": patches["bytes"],
+            "fingerprint": np.fromiter((check.fingerprint for check in checks), np.int64),
+        }
+    )[used]
+    # Few files are alike in length and in their first and last bytes: only these are read.
+    alike = look.groupby(["bytes", "fingerprint"])["held"].transform("nunique") > 1
+    suspects = patches.loc[look.index[alike], ["image", "split"]]
+    if suspects.empty:
+        return
+    suspects["hash"] = hashes_of(suspects["image"].tolist())
+    suspects["held"] = suspects["split"].isin(HELD_OUT)
+    for _, same in suspects.groupby("hash", sort=False):
+        held, trained = same[same["held"]], same[~same["held"]]
+        if len(held) and len(trained):
+            patches.loc[trained.index, "split"] = "exclude"
+            for image in trained["image"]:
+                problems.handled(
+                    "same bytes as a held-out patch",
+                    image,
+                    f"{held['image'].iloc[0]} is {held['split'].iloc[0]}: this copy is left out",
+                )
+
+
+def _by_folder(bases: pd.DataFrame) -> list[dict[Any, Any]]:
+    table = bases.groupby("folder")[["patches", "labelled"]].sum()
+    table["base_images"] = bases.groupby("folder").size()
+    return table.reset_index().to_dict("records")
+
+
+def _class_pixels(table: pd.DataFrame, mapping: ClassMapping) -> dict[str, dict[str, int]]:
+    """Split → class → pixels, for the splits with masks; 'ignored' counts those without class."""
+    result = {}
+    for split in ("train", *HELD_OUT):
+        part = table[table["split"] == split]
+        if len(part) or split != "test":
+            counts = {name: int(part[f"pixels {name}"].sum()) for name in mapping.names}
+            result[split] = {**counts, "ignored": int(part["ignored"].sum())}
+    return result
+
+
+def _write(
+    out: Path,
+    table: pd.DataFrame,
+    base_table: pd.DataFrame,
+    problems: Problems,
+    preview: Picture,
+    summary: dict[str, Any],
+) -> None:
+    """All files or none: each is whole under a temporary name before the first gets its own."""
+    with ExitStack() as stack:
+        # The stack renames from the last to the first: the summary, which vouches for the rest,
+        # comes last.
+        names = ("summary.json", "preview.png", "problems.csv", "base_images.csv", "patches.csv")
+        paths = {name: stack.enter_context(atomic_path(out / name)) for name in names}
+        for name, frame in (("patches.csv", table), ("base_images.csv", base_table)):
+            frame.to_csv(paths[name], index=False, encoding="utf-8", lineterminator="\n")
+        paths["problems.csv"].write_text(problems.as_csv(), encoding="utf-8", newline="\n")
+        Image.fromarray(preview).save(paths["preview.png"])
+        summary["patches_sha256"] = sha256_of(paths["patches.csv"])
+        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+        paths["summary.json"].write_text(text, encoding="utf-8", newline="\n")

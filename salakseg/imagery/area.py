@@ -1,0 +1,121 @@
+"""Pixels → square metres on the ground, on the ellipsoid, whatever the CRS.
+
+A pixel of a Mercator map is not its nominal size and degrees are no length, so the area of a pixel
+is worked out from where it lies: the corners' longitudes and latitudes give how much of both it
+spans, the ellipsoid's radii of curvature there turn that into square metres. Exact for every CRS
+that has an ellipsoid, rotated geotransforms included.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
+
+# Between points this far apart the area of a pixel is interpolated linearly; the error, by
+# curvature of the Earth, is (distance / radius)² / 8, about one in a million.
+NODE_DISTANCE = 20_000.0
+# Longitude and latitude are differentiated over this distance on the ground, in metres.
+DIFFERENCE_DISTANCE = 100.0
+METRES_PER_DEGREE = 111_320.0
+
+
+@lru_cache(maxsize=8)
+def _geodetic(wkt: str) -> tuple[Transformer, float, float, float, float]:
+    """To longitude and latitude; its unit in radians; a, e² of the ellipsoid; metres a CRS unit."""
+    crs = CRS.from_user_input(wkt)
+    geodetic = crs.geodetic_crs
+    if geodetic is None or crs.ellipsoid is None or not (crs.is_geographic or crs.is_projected):
+        raise CRSError("no ellipsoid")
+    # A compound CRS has a height axis and its geodetic CRS may have one; areas need neither.
+    geodetic = geodetic.to_2d()
+    unit = float(geodetic.axis_info[0].unit_conversion_factor)
+    a, b = crs.ellipsoid.semi_major_metre, crs.ellipsoid.semi_minor_metre
+    metres = a * unit if crs.is_geographic else float(crs.axis_info[0].unit_conversion_factor)
+    to_geodetic = Transformer.from_crs(crs.to_2d(), geodetic, always_xy=True)
+    return to_geodetic, unit, a, 1 - (b / a) ** 2, metres
+
+
+def _areas_at(
+    crs: Any, transform: Any, columns: NDArray[np.float64], rows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Ground area in m² of a pixel centred at each (column, row), pixel edges at whole numbers."""
+    to_geodetic, unit, a, e2, metres = _geodetic(crs.to_wkt())
+    nominal = metres * abs(transform.determinant) ** 0.5
+    step = max(0.5, DIFFERENCE_DISTANCE / nominal / 2)
+
+    def lon_lat(
+        column: NDArray[np.float64], row: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = transform.a * column + transform.b * row + transform.c
+        y = transform.d * column + transform.e * row + transform.f
+        lon, lat = to_geodetic.transform(x, y)
+        return np.asarray(lon) * unit, np.asarray(lat) * unit
+
+    def wrapped(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (difference + np.pi) % (2 * np.pi) - np.pi
+
+    east, west = lon_lat(columns + step, rows), lon_lat(columns - step, rows)
+    south, north = lon_lat(columns, rows + step), lon_lat(columns, rows - step)
+    by_column = wrapped(east[0] - west[0]), east[1] - west[1]
+    by_row = wrapped(south[0] - north[0]), south[1] - north[1]
+    jacobian = (by_column[0] * by_row[1] - by_row[0] * by_column[1]) / (2 * step) ** 2
+    _, latitude = lon_lat(columns, rows)
+    # Radii of curvature: meridian a(1-e²)/w³, prime vertical a/w, with w² = 1 - e² sin² φ.
+    w2 = 1 - e2 * np.sin(latitude) ** 2
+    return np.abs(jacobian * a * a * (1 - e2) / (w2 * w2) * np.cos(latitude))
+
+
+def pixel_areas(
+    crs: Any, transform: Any, row: int, column: int, height: int, width: int
+) -> NDArray[np.float64]:
+    """Ground area in m² of each pixel of a window, float64 (height, width).
+
+    Args:
+        crs: rasterio or pyproj CRS for which `unknown_area` gave None.
+        transform: affine (column, row) → CRS coordinates.
+    """
+    *_, metres = _geodetic(crs.to_wkt())
+    # The longer of the pixel's sides, in metres, decides how dense the points must be.
+    side = metres * max(
+        np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e)
+    )
+    rows = 2 + int(min(height - 1, height * side / NODE_DISTANCE))
+    columns = 2 + int(min(width - 1, width * side / NODE_DISTANCE))
+    grid_rows, grid_columns = np.meshgrid(
+        np.linspace(row, row + height, rows),
+        np.linspace(column, column + width, columns),
+        indexing="ij",
+    )
+    nodes = _areas_at(crs, transform, grid_columns, grid_rows)
+    return _hat(height, rows) @ nodes @ _hat(width, columns).T
+
+
+def _hat(size: int, nodes: int) -> NDArray[np.float64]:
+    """(size, nodes): linear interpolation from nodes at both ends and evenly between."""
+    places = (np.arange(size) + 0.5) / size * (nodes - 1)
+    return np.clip(1 - np.abs(places[:, None] - np.arange(nodes)), 0, None)
+
+
+def unknown_area(crs: Any, transform: Any, height: int, width: int) -> str | None:
+    """Why the ground area of an image's pixels cannot be known, or None where it can."""
+    if crs is None or transform is None:
+        return "the image has no CRS"
+    corners = np.array([0.0, width, 0, width, width / 2])
+    try:
+        areas = _areas_at(crs, transform, corners, np.array([0.0, 0, height, height, height / 2]))
+    except (CRSError, ProjError):
+        return "the image's CRS is local, not tied to the Earth"
+    if not (np.isfinite(areas) & (areas > 0)).all():
+        return "the image's coordinates lie outside its CRS"
+    return None
+
+
+def ground_pixel_size(crs: Any, transform: Any, height: int, width: int) -> float | None:
+    """Side in metres of a square with the ground area of the image's middle pixel, or None."""
+    if unknown_area(crs, transform, height, width) is not None:
+        return None
+    middle = np.array([height / 2]), np.array([width / 2])
+    return float(_areas_at(crs, transform, middle[1], middle[0])[0] ** 0.5)

@@ -1,0 +1,51 @@
+"""The discriminator: image and class map in, one score out.
+
+After section 3.1 of the S4GAN paper: four 4×4 convolutions of stride 2 with 64, 128, 256 and 512
+channels, leaky ReLU 0.2 and dropout 0.5, global average pooling, one linear layer. The features
+that the feature-matching loss compares are those after the pooling.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+DROPOUT = 0.5
+LEAK = 0.2
+
+
+class Discriminator(nn.Module):
+    """Scores how much a class map looks like one that a person drew over the image.
+
+    Args:
+        num_classes: K.
+        width: channels of the first convolution; the paper has 64.
+    """
+
+    def __init__(self, num_classes: int, width: int = 64) -> None:
+        super().__init__()
+        channels = (3 + num_classes, width, 2 * width, 4 * width, 8 * width)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(into, out, 4, stride=2, padding=2) for into, out in pairwise(channels)
+        )
+        self.score = nn.Linear(channels[-1], 1)
+
+    def forward(self, images: Tensor, class_maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Score pairs of image and class map.
+
+        Args:
+            images: float (B, 3, H, W) in [0, 1], scaled here to [-1, 1] for all alike (the
+                published code scales each batch by its own minimum and maximum).
+            class_maps: float (B, K, H, W), probabilities.
+
+        Returns:
+            Logits (B,), above 0 for "drawn by a person"; features (B, 8·width).
+        """
+        x = torch.cat([images * 2 - 1, class_maps], 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for convolution in self.convolutions:
+            x = functional.leaky_relu(convolution(x), LEAK)
+            x = functional.dropout2d(x, DROPOUT, self.training)
+        features = x.mean((2, 3))
+        return self.score(features)[:, 0], features

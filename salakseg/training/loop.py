@@ -1,0 +1,643 @@
+"""train(): the run. Shards in, `checkpoints/` out.
+
+From top to bottom: options, data, networks, loop. Every draw is a pure function of the seed and of
+what it is for, and every schedule one of the iteration, so a run that goes on from a checkpoint
+takes the same way as one that was never stopped.
+"""
+
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+import salakseg
+from salakseg.console import console
+from salakseg.data.draws import draw_bits
+from salakseg.data.shards import Shards, read_shards
+from salakseg.data.stream import Batch, Patches, TrainingStream
+from salakseg.device import autocast_dtype, select_device
+from salakseg.errors import InputError, WorkError
+from salakseg.evaluation.evaluate import confusion_on_split
+from salakseg.files import write_text
+from salakseg.metrics import scores
+from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
+from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
+from salakseg.training.checkpoint import (
+    CHECKPOINT_FORMAT,
+    LATEST,
+    newest_checkpoint,
+    read_checkpoint,
+    refuse_to_overwrite,
+    save_checkpoint,
+    save_models,
+    saving_failed,
+)
+from salakseg.training.monitor import (
+    LOG_COLUMNS,
+    TIMING_COLUMNS,
+    CsvLog,
+    evaluation_head,
+    iteration_line,
+    print_evaluation,
+)
+from salakseg.training.step import LOSS_NAMES, S4GAN, SUPERVISED, Recipe, Step
+
+LOG_EVERY = 100
+# Of the labelled patches this share is kept from G, to measure who can judge images; too few
+# (below 8) measure nothing, more than 64 are not needed.
+PROBE_SHARE, FEWEST_PROBES, MOST_PROBES = 0.05, 8, 64
+TIMED_ITERATIONS = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that a run keeps over its interruptions; see `train`."""
+
+    method: str = S4GAN
+    generator: str = DEFAULT_GENERATOR
+    encoder_weights: str = "imagenet"
+    num_steps: int = 50_000
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    threshold_st: str = "auto"
+    lambda_st: float = 1.0
+    lambda_fm: float = 0.1
+    eval_every: int = 500
+    save_pred_every: int = 5000
+    save_latest_every: int = 100
+    seed: int = 0
+    amp: bool | None = None
+
+
+# What the weights and the state in a checkpoint were made with.
+FIXED_OPTIONS = ("method", "generator", "seed")
+
+
+def train(
+    *,
+    shards_dir: Path = Path("shards"),
+    checkpoint_dir: Path = Path("checkpoints"),
+    resume: bool = False,
+    restore_from: Path | None = None,
+    overwrite: bool = False,
+    num_workers: int | None = None,
+    device: str = "auto",
+    method: str | None = None,
+    generator: str | None = None,
+    encoder_weights: str | None = None,
+    num_steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    threshold_st: str | None = None,
+    lambda_st: float | None = None,
+    lambda_fm: float | None = None,
+    eval_every: int | None = None,
+    save_pred_every: int | None = None,
+    save_latest_every: int | None = None,
+    seed: int | None = None,
+    amp: bool | None = None,
+) -> dict[str, Any]:
+    """Train S4GAN, or its labelled part alone, on the patches of `shards_dir`.
+
+    Options that are None keep the value of the run that is gone on with, or take the default.
+
+    Args:
+        shards_dir: what `shard` wrote.
+        checkpoint_dir: where models and checkpoints go.
+        resume: go on from the newest whole checkpoint in `checkpoint_dir`.
+        restore_from: go on from this full checkpoint; or start at iteration 0 with the weights of
+            this model file.
+        overwrite: start over in a folder that holds a run.
+        num_workers: processes that read and decode; None: half the cores, at most 4, on a GPU.
+        device: auto, cpu, cuda, cuda:1, ….
+        method: s4gan (default) or supervised.
+        generator: see `create_generator`; default deeplabv3plus-resnet50.
+        encoder_weights: imagenet (default), none, or a file.
+        num_steps: iterations of the whole run (50,000).
+        batch_size: labelled patches an iteration, and as many unlabelled ones (4).
+        learning_rate: of new layers (0.001); pretrained encoders learn at a third.
+        threshold_st: auto (default), or D's probability above which an image teaches.
+        lambda_st, lambda_fm: weights of self-training (1.0) and feature matching (0.1).
+        eval_every: iterations from one evaluation to the next (500); there is one at the end too.
+        save_pred_every: iterations from one `checkpoint_N.pth` to the next (5,000).
+        save_latest_every: iterations from one `latest_*` to the next (100).
+        seed: of every draw (0).
+        amp: mixed precision; None: where the device is fast at it.
+
+    Returns:
+        The content of `run.json`.
+
+    Raises:
+        InputError: no shards, no labelled patches, options or files that do not fit.
+        WorkError: a save failed, memory ran out, the losses are no numbers any more.
+        KeyboardInterrupt: after Ctrl-C and a save.
+    """
+    given = {
+        "method": method,
+        "generator": generator,
+        "encoder_weights": encoder_weights,
+        "num_steps": num_steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "threshold_st": threshold_st,
+        "lambda_st": lambda_st,
+        "lambda_fm": lambda_fm,
+        "eval_every": eval_every,
+        "save_pred_every": save_pred_every,
+        "save_latest_every": save_latest_every,
+        "seed": seed,
+        "amp": amp,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+
+    # What to go on from.
+    checkpoint: dict[str, Any] | None = None
+    weights: Path | None = None
+    if resume:
+        path, checkpoint, damaged = newest_checkpoint(checkpoint_dir)
+        for line in damaged:
+            console.print(f"Passed over: {line}")
+        console.print(f"Going on from {path}, iteration {checkpoint['iteration']}")
+    elif not overwrite:
+        refuse_to_overwrite(checkpoint_dir)
+    if restore_from is not None and not resume:
+        content = read_torch_file(restore_from)
+        found = content.get("format") if isinstance(content, dict) else None
+        if found == CHECKPOINT_FORMAT:
+            checkpoint = read_checkpoint(restore_from)
+            console.print(f"Going on from {restore_from}, iteration {checkpoint['iteration']}")
+        elif found == MODEL_FORMAT:
+            weights = restore_from
+        else:
+            raise InputError(f"{restore_from}: neither a checkpoint nor a model of this program")
+    options = _options(given, checkpoint)
+
+    # Data.
+    shards = read_shards(shards_dir)
+    if checkpoint is not None:
+        _require_same_run(checkpoint, shards)
+    torch_device = select_device(device)
+    dtype = autocast_dtype(torch_device, options.amp)
+    workers = _num_workers(num_workers, torch_device)
+    semi = options.method == S4GAN and bool((shards.samples.split == "unlabeled").any())
+    if options.method == S4GAN and not semi:
+        console.print("No unlabelled patches in the shards: training on the labelled ones alone")
+    probe_rows = _probe_rows(shards, options.seed) if semi else np.array([], np.int64)
+    positions = None if checkpoint is None else checkpoint["positions"]
+    stream = TrainingStream(
+        shards,
+        options.batch_size,
+        seed=options.seed,
+        unlabeled_batch_size=options.batch_size if semi else 0,
+        left_out=probe_rows,
+        start=positions,
+        num_workers=workers,
+        pin_memory=torch_device.type == "cuda",
+    )
+
+    # Networks.
+    torch.manual_seed(int(draw_bits(options.seed, "weights", 0, 1)[0] >> 1))
+    fresh = checkpoint is None and weights is None
+    network = create_generator(
+        options.generator,
+        shards.mapping.num_classes,
+        options.encoder_weights if fresh else "none",
+    )
+    if weights is not None:
+        _take_weights(network, weights, shards)
+    step = Step(
+        network,
+        shards.mapping.num_classes,
+        Recipe(
+            method=S4GAN if semi else SUPERVISED,
+            num_steps=options.num_steps,
+            learning_rate=options.learning_rate,
+            threshold_st=None if options.threshold_st == "auto" else float(options.threshold_st),
+            lambda_st=options.lambda_st,
+            lambda_fm=options.lambda_fm,
+            seed=options.seed,
+            pretrained=options.encoder_weights != "none",
+        ),
+        torch_device,
+        dtype,
+    )
+    run = Run(options, shards, checkpoint_dir, step, stream, workers)
+    run.read_probes(probe_rows)
+    if checkpoint is not None:
+        run.go_on_from(checkpoint)
+    _announce(run, torch_device, dtype)
+    try:
+        checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        if overwrite and checkpoint is None:
+            _remove_run(checkpoint_dir)
+        return _loop(run)
+    except torch.OutOfMemoryError as error:
+        raise WorkError(
+            f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
+            f"--amp, or a smaller --generator; go on with salakseg train --resume "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Options:
+    if checkpoint is None:
+        options = Options(**given)
+    else:
+        known = {f.name for f in fields(Options)}
+        kept = Options(**{k: v for k, v in checkpoint["options"].items() if k in known})
+        options = replace(kept, **given)
+        for name, value in given.items():
+            before = getattr(kept, name)
+            if value == before:
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if name in FIXED_OPTIONS:
+                raise InputError(f"{option} {value}: the run has {before}, which cannot change")
+            console.print(f"{option} is now {value}, was {before}")
+    if options.method not in (S4GAN, SUPERVISED):
+        raise InputError(f"--method {options.method}: use {S4GAN} or {SUPERVISED}")
+    if options.threshold_st != "auto":
+        try:
+            in_range = 0 <= float(options.threshold_st) <= 1
+        except ValueError:
+            in_range = False
+        if not in_range:
+            raise InputError(
+                f"--threshold-st {options.threshold_st}: must be auto or a number from 0 to 1"
+            )
+    for name in ("num_steps", "batch_size", "eval_every", "save_pred_every", "save_latest_every"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')}: must be at least 1")
+    if not options.learning_rate > 0:
+        raise InputError(f"--learning-rate {options.learning_rate}: must be above 0")
+    for name in ("lambda_st", "lambda_fm"):
+        if not getattr(options, name) >= 0:
+            raise InputError(f"--{name.replace('_', '-')}: must be 0 or above")
+    return options
+
+
+def _num_workers(given: int | None, device: torch.device) -> int:
+    if given is not None:
+        if given < 0:
+            raise InputError(f"--num-workers {given}: must be 0 or above")
+        return given
+    # On a CPU the network itself needs the cores.
+    return 0 if device.type == "cpu" else min(4, max(1, (os.cpu_count() or 2) // 2))
+
+
+def _require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:
+    if checkpoint["classes"] != shards.mapping.as_plain():
+        raise InputError(
+            f"{shards.folder}: has other classes than the run that is gone on with; shard the "
+            "data that it was trained on, or start a new run"
+        )
+    if checkpoint["shards"] != shards.fingerprint:
+        raise InputError(
+            f"{shards.folder}: other shards than the run was trained on, so it cannot be gone on "
+            "with; --restore-from best_model.pth starts a new run from its weights"
+        )
+
+
+def _probe_rows(shards: Shards, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Labelled patches that G is not trained on, to measure who can judge images."""
+    count = len(shards.split("train"))
+    wanted = min(MOST_PROBES, int(count * PROBE_SHARE))
+    if wanted < FEWEST_PROBES:
+        return np.array([], np.int64)
+    return np.sort(np.argsort(draw_bits(seed, "probe", 0, count), kind="stable")[:wanted])
+
+
+def _take_weights(network: torch.nn.Module, path: Path, shards: Shards) -> None:
+    model = load_model(path)
+    if model.mapping.names != shards.mapping.names:
+        raise InputError(
+            f"{path}: was trained on other classes ({', '.join(model.mapping.names)}) than "
+            f"{shards.folder} has ({', '.join(shards.mapping.names)})"
+        )
+    try:
+        network.load_state_dict(model.generator.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: is a {model.generator.name}; give --generator {model.generator.name}"
+        ) from error
+    console.print(
+        f"Starting at iteration 0 with the weights of {path}; the optimisers' state, the "
+        "discriminator and the learning-rate schedule of its run are lost"
+    )
+
+
+def _remove_run(folder: Path) -> None:
+    # The checkpoints first: without them nothing takes the rest for a run.
+    for pattern in ("*checkpoint*.pth", "*_model.pth", "*_model_D.pth", "*.csv", "run.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+class Run:
+    """What a run has in hand: options, data, step, and how far it has come."""
+
+    def __init__(
+        self,
+        options: Options,
+        shards: Shards,
+        folder: Path,
+        step: Step,
+        stream: TrainingStream,
+        num_workers: int,
+    ) -> None:
+        self.options, self.shards, self.folder = options, shards, folder
+        self.step, self.stream, self.num_workers = step, stream, num_workers
+        self.iteration = 0
+        self.best_val_miou, self.best_iteration = float("-inf"), 0
+        self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self.probes: list[Batch] = []
+        self.has_val = bool((shards.samples.split == "val").any())
+
+    def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Keep the probe patches, decoded, in memory: at most 64."""
+        if len(rows):
+            patches = Patches(self.shards, {"train": "train"})
+            size = self.options.batch_size
+            self.probes = [
+                patches.read("train", part)
+                for part in np.split(rows, np.arange(size, len(rows), size))
+            ]
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The content of a full checkpoint; see `training.checkpoint`."""
+        return {
+            "iteration": self.iteration,
+            **self.step.state_dict(),
+            "positions": dict(self.stream.positions),
+            "best_val_miou": self.best_val_miou,
+            "best_iteration": self.best_iteration,
+            "options": asdict(self.options),
+            "classes": self.shards.mapping.as_plain(),
+            "shards": self.shards.fingerprint,
+        }
+
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a full checkpoint; the stream was started at its positions."""
+        try:
+            self.step.load_state_dict(checkpoint)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
+            ) from error
+        self.iteration = checkpoint["iteration"]
+        self.best_val_miou = checkpoint["best_val_miou"]
+        self.best_iteration = checkpoint["best_iteration"]
+
+    def model(self) -> Model:
+        """The teacher as a model that describes itself."""
+        return Model(
+            self.step.teacher,
+            self.shards.mapping,
+            self.shards.patch_size,
+            self.shards.pixel_size,
+            self.iteration,
+            self.val_confusion,
+            {
+                "options": asdict(self.options),
+                "counts": self.shards.samples.split.value_counts().sort_index().to_dict(),
+                "shards": self.shards.fingerprint,
+                "salakseg": salakseg.__version__,
+                "torch": torch.__version__,
+            },
+        )
+
+
+def _announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None:
+    counts = run.shards.samples.split.value_counts()
+    options = run.options
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type}"
+    precision = "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} (AMP)"
+    console.print(
+        f"{run.step.recipe.method}: {options.generator}, {run.shards.mapping.num_classes} classes, "
+        f"on {where} in {precision}, {options.num_steps} iterations"
+    )
+    parts = [f"{counts.get('train', 0)} labelled patches"]
+    if run.probes:
+        held = sum(len(batch.entries) for batch in run.probes)
+        parts[0] += f" ({held} of them kept to judge the judges)"
+    if "unlabeled" in run.stream.positions:
+        parts.append(f"{counts.get('unlabeled', 0)} unlabelled")
+    parts.append(f"{counts.get('val', 0)} for validation")
+    console.print(", ".join(parts) + f"; batch size {options.batch_size}")
+    if not run.has_val:
+        console.print("No validation patches: best_model.pth will not be written")
+
+
+def _loop(run: Run) -> dict[str, Any]:
+    options, step, folder = run.options, run.step, run.folder
+    log = CsvLog(folder / "log.csv", LOG_COLUMNS, run.iteration)
+    timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
+    began = last_time = time.monotonic()
+    first = last_iteration = run.iteration
+    loading = 0.0
+    with _interruptible() as interrupted, _bar(options.num_steps) as (bars, task):
+        batches = iter(run.stream)
+        while run.iteration < options.num_steps:
+            # One iteration.
+            asked = time.monotonic()
+            labeled, unlabeled = next(batches)
+            loading += time.monotonic() - asked
+            run.iteration += 1
+            step(run.iteration, labeled, unlabeled)
+
+            # What is due after it, each a function of the iteration alone.
+            done = run.iteration == options.num_steps
+            if run.iteration - first == TIMED_ITERATIONS and step.device.type == "cpu":
+                _tell_duration(run, time.monotonic() - began)
+            if run.iteration % LOG_EVERY == 0 or done:
+                row = _take_losses(run)
+                log.write(row)
+                now = time.monotonic()
+                rate = (run.iteration - last_iteration) / (now - last_time)
+                timing.write(
+                    {
+                        "iteration": run.iteration,
+                        "seconds": now - began,
+                        "iterations_per_second": rate,
+                        "loading_share": loading / (now - last_time),
+                    }
+                )
+                last_time, last_iteration, loading = now, run.iteration, 0.0
+                line = iteration_line(
+                    run.iteration, options.num_steps, row, int(step.last_st_count)
+                )
+                console.print(line)
+                bars.update(task, rate=f"{rate:.2f} it/s")
+            if run.iteration % options.eval_every == 0 or done:
+                log.write(_evaluate(run))
+            if run.iteration % options.save_pred_every == 0 or done:
+                _save(folder / f"checkpoint_{run.iteration}.pth", run)
+            if run.iteration % options.save_latest_every == 0 or done or interrupted:
+                _save(folder / LATEST, run, "latest")
+            bars.update(task, completed=run.iteration)
+            if interrupted and not done:
+                console.print(
+                    f"Stopped after iteration {run.iteration}, nothing is lost. Go on with: "
+                    f"salakseg train --resume --checkpoint-dir {folder}"
+                )
+                raise KeyboardInterrupt
+    try:
+        save_models(folder, "final", run.model(), step.discriminator)
+    except OSError as error:
+        raise saving_failed(folder / "final_model.pth", error) from error
+    return _finish(run, time.monotonic() - began)
+
+
+def _take_losses(run: Run) -> dict[str, Any]:
+    """Mean losses since the last call, as a row of log.csv; the one wait for the device."""
+    step = run.step
+    *sums, count = step.totals.tolist()
+    means = [value / count for value in sums]
+    step.totals.zero_()
+    row = {"iteration": run.iteration, **dict(zip(LOSS_NAMES, means, strict=True))}
+    if not np.isfinite(means).all():
+        raise WorkError(
+            f"the losses are no numbers any more ({row}); the last whole checkpoint is in "
+            f"{run.folder}; start again from it with a lower --learning-rate"
+        )
+    row["learning_rate"] = step.optimizer.param_groups[0]["lr"]
+    return row
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
+    """Score the teacher on the validation patches, keep it if it is the best so far."""
+    step = run.step
+    console.print(evaluation_head(run.iteration))
+    train = scores(step.train_confusion.cpu())
+    step.train_confusion.zero_()
+    row: dict[str, Any] = {"iteration": run.iteration, "train_miou": train.miou}
+    probe = None
+    if run.probes:
+        probe = step.probe(run.probes)
+        step.image_trust.listen_to(probe.judge)
+        row |= {
+            "rank_correlation_d": probe.discriminator,
+            "rank_correlation_confidence": probe.confidence,
+        }
+    judge = "" if step.discriminator is None else step.image_trust.judge
+    row["judge"] = judge
+    val = None
+    is_best = False
+    if run.has_val:
+        run.val_confusion = confusion_on_split(
+            run.model(),
+            run.shards,
+            "val",
+            batch_size=max(run.options.batch_size, 8),
+            num_workers=run.num_workers,
+            amp=run.options.amp,
+        )
+        val = scores(run.val_confusion)
+        row["val_miou"] = val.miou
+        is_best = val.miou > run.best_val_miou
+        if is_best:
+            run.best_val_miou, run.best_iteration = val.miou, run.iteration
+            try:
+                save_models(run.folder, "best", run.model(), step.discriminator)
+            except OSError as error:
+                raise saving_failed(run.folder / "best_model.pth", error) from error
+    best = (run.best_val_miou, run.best_iteration)
+    print_evaluation(run.shards.mapping, train, val, probe, judge, best, is_best)
+    return row
+
+
+def _save(path: Path, run: Run, models: str | None = None) -> None:
+    try:
+        if models is not None:
+            save_models(run.folder, models, run.model(), run.step.discriminator)
+        save_checkpoint(path, run.checkpoint())
+    except (OSError, RuntimeError) as error:
+        # torch.save reports a full disk as a RuntimeError of its archive writer.
+        failed = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])
+        raise saving_failed(path, failed) from error
+
+
+def _finish(run: Run, seconds: float) -> dict[str, Any]:
+    best = None if run.best_iteration == 0 else run.best_val_miou
+    content = {
+        "options": asdict(run.options),
+        "method": run.step.recipe.method,
+        "iterations": run.iteration,
+        "best_val_miou": best,
+        "best_iteration": run.best_iteration,
+        "final_val_miou": None if run.val_confusion is None else scores(run.val_confusion).miou,
+        "seconds_of_last_start": round(seconds, 1),
+        "salakseg": salakseg.__version__,
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": str(run.step.device),
+    }
+    write_text(run.folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if best is not None:
+        console.print(
+            f"Done. Best validation mIoU {best:.4f} at iteration {run.best_iteration}: "
+            f"{run.folder / 'best_model.pth'}. Next: salakseg eval best_model.pth"
+        )
+    else:
+        console.print(f"Done: {run.folder / 'final_model.pth'}")
+    return content
+
+
+def _tell_duration(run: Run, seconds: float) -> None:
+    left = run.options.num_steps - run.iteration
+    total = seconds / TIMED_ITERATIONS * left
+    text = f"about {total / 3600:.1f} h" if total > 5400 else f"about {max(1, total / 60):.0f} min"
+    console.print(
+        f"This will take {text} on this CPU, without the evaluations"
+        + (
+            "; to try things out: --num-steps 300 --generator tiny; for a real run, use a GPU"
+            if total > 1800
+            else ""
+        )
+    )
+
+
+@contextmanager
+def _bar(num_steps: int) -> Iterator[tuple[Progress, Any]]:
+    columns = (
+        TextColumn("Iter {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]} · left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield bars, bars.add_task("", total=num_steps, rate="")
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM fill the list that this gives; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        console.print("Stopping after this iteration (once more: at once) …")
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are somebody else's
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""The S4GAN losses, one function each, after section 3.1 of the paper.
+
+Mittal, Tatarchenko, Brox 2019, "Semi-Supervised Semantic Segmentation with High- and Low-level
+Consistency". G is the segmentation network, D the discriminator, ⊕ concatenation along channels:
+
+    L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from salakseg.classes import IGNORE_INDEX
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """L_CE: mean cross entropy over the pixels that have a class.
+
+    The paper sums over pixels; the mean does not change with the share of ignored ones. Where no
+    pixel has a class it is 0, not NaN.
+
+    Args:
+        logits: float (B, K, H, W).
+        labels: uint8 (B, H, W), class indices or 255.
+        weights: float (B, H, W) ≥ 0, or None for 1 everywhere. The mean is over all pixels that
+            have a class, so that little weight in a batch means a small loss.
+
+    Returns:
+        float32 scalar.
+    """
+    classes = logits.shape[1]
+    # Flat (N, K) input: the 2-D loss has no deterministic CUDA kernel in some releases.
+    flat_logits = logits.permute(0, 2, 3, 1).reshape(-1, classes).float()
+    flat_labels = labels.reshape(-1).long()
+    loss = functional.cross_entropy(
+        flat_logits, flat_labels, ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    if weights is not None:
+        loss = loss * weights.reshape(-1)
+    return loss.sum() / (flat_labels != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def self_training_loss(logits: Tensor, pseudo_labels: Tensor, trust: Tensor) -> Tensor:
+    """L_ST: cross entropy of the student against the teacher's labels where these are trusted.
+
+    The paper's indicator [D(G(x) ⊕ x) ≥ γ] is `trust`, pixel by pixel.
+
+    Args:
+        logits: float (B, K, H, W) of the student on the strong view.
+        pseudo_labels: uint8 (B, H, W), 255 where there is no image.
+        trust: float (B, H, W) in [0, 1].
+    """
+    return cross_entropy_loss(logits, pseudo_labels, trust)
+
+
+def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tensor:
+    """L_FM: mean absolute difference of D's mean features of drawn and of predicted maps.
+
+    | E_labelled[D_k(y ⊕ x)] − E_unlabelled[D_k(G(x) ⊕ x)] |
+
+    Args:
+        real_features, fake_features: float (B, F); only the second carries a gradient to G.
+    """
+    return (real_features.mean(0) - fake_features.mean(0)).abs().mean()
+
+
+def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """L_D: binary cross entropy, drawn maps to 1 and predicted maps to 0, both sides alike.
+
+    Args:
+        real_scores, fake_scores: logits (B,).
+    """
+    real = functional.binary_cross_entropy_with_logits(real_scores, torch.ones_like(real_scores))
+    fake = functional.binary_cross_entropy_with_logits(fake_scores, torch.zeros_like(fake_scores))
+    return (real + fake) / 2
+
+
+def drawn_class_maps(labels: Tensor, probabilities: Tensor) -> Tensor:
+    """Drawn masks as class maps for D.
+
+    Pixels without a class get what G predicts there, or D would know a drawn map by its holes.
+
+    Args:
+        labels: uint8 (B, H, W), class indices or 255.
+        probabilities: float (B, K, H, W), G's.
+
+    Returns:
+        float (B, K, H, W).
+    """
+    classes = probabilities.shape[1]
+    indices = torch.arange(classes, device=labels.device).view(1, -1, 1, 1)
+    one_hot = (labels[:, None] == indices).to(probabilities.dtype)
+    return torch.where((labels == IGNORE_INDEX)[:, None], probabilities, one_hot)

@@ -1,0 +1,335 @@
+"""One S4GAN iteration, readable top to bottom.
+
+The roles are the paper's: the generator G segments, the discriminator D tells drawn class maps from
+predicted ones, feature matching pulls D's mean features of predictions to those of drawn maps, and
+unlabelled predictions that pass a judge become their own labels. What is added: the labels come
+from a teacher, the running mean of G's weights, on a weak view, and G learns them on a strong one;
+trust is given pixel by pixel (`trust.PixelTrust`) as well as image by image (`trust.ImageTrust`).
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salakseg.data.augment import color_view, cutmix, to_float, weak_view
+from salakseg.data.draws import draw_bits
+from salakseg.data.stream import LABELED, UNLABELED, Batch
+from salakseg.metrics import confusion_matrix
+from salakseg.model.discriminator import Discriminator
+from salakseg.model.generator import TINY_GENERATOR, Generator
+from salakseg.training.losses import (
+    cross_entropy_loss,
+    discriminator_loss,
+    drawn_class_maps,
+    feature_matching_loss,
+    self_training_loss,
+)
+from salakseg.training.trust import ImageTrust, PixelTrust, Probe, rank_correlation
+
+S4GAN, SUPERVISED = "s4gan", "supervised"
+POLY_POWER = 0.9
+WARM_UP = 0.05
+# Self-training sets in when the teacher has learnt something, at these parts of the run.
+SELF_TRAINING_BEGINS, SELF_TRAINING_FULL = 0.15, 0.3
+# The teacher's memory: a tenth of the run, at most 1,000 iterations.
+TEACHER_MEMORY, LONGEST_TEACHER_MEMORY = 0.1, 1000
+PRETRAINED_RATE = 1 / 3
+DISCRIMINATOR_RATE = 2e-4
+WEIGHT_DECAY = 0.01
+LABELED_COLOR = 0.5
+LOSS_NAMES = ("loss_ce", "loss_fm", "loss_st", "loss_d", "st_count", "st_pixels")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the numbers of a run, apart from networks and data.
+
+    Attributes:
+        method: `s4gan`, or `supervised`: the labelled part alone.
+        num_steps: iterations of the whole run; schedules are parts of it.
+        learning_rate: of new layers; pretrained encoders learn at a third of it.
+        threshold_st: the paper's γ on D's probability, or None for acceptance by rank.
+        lambda_st, lambda_fm: weights of the two losses.
+        seed: of every draw.
+        pretrained: whether the encoder starts from given weights.
+    """
+
+    method: str
+    num_steps: int
+    learning_rate: float
+    threshold_st: float | None
+    lambda_st: float
+    lambda_fm: float
+    seed: int
+    pretrained: bool
+
+
+def learning_rate_factor(iteration: int, num_steps: int) -> float:
+    """Linear warm-up over the first 5 % of the run, then the poly schedule (1 − t)^0.9.
+
+    `iteration` counts from 1; a pure function, so that nothing has to be saved.
+    """
+    warm_up = min(1.0, iteration / max(1.0, WARM_UP * num_steps))
+    return warm_up * max(0.0, 1 - (iteration - 1) / num_steps) ** POLY_POWER
+
+
+def self_training_ramp(iteration: int, num_steps: int) -> float:
+    """Weight of self-training over the run: 0 to 15 % of it, full from 30 % on, linear between."""
+    done = iteration / num_steps
+    begun = (done - SELF_TRAINING_BEGINS) / (SELF_TRAINING_FULL - SELF_TRAINING_BEGINS)
+    return min(1.0, max(0.0, begun))
+
+
+def teacher_decay(iteration: int, num_steps: int) -> float:
+    """Share of the teacher's weights that an iteration keeps; less at first, when G is random."""
+    memory = min(LONGEST_TEACHER_MEMORY, max(1.0, TEACHER_MEMORY * num_steps))
+    return min(1 - 1 / memory, iteration / (iteration + 9))
+
+
+class Step:
+    """Networks, optimisers and trust of a run; calling it does one iteration.
+
+    Attributes:
+        generator: G, trained.
+        teacher: the running mean of G's weights; what is evaluated and saved as the model.
+        discriminator: D; None for the supervised method.
+        totals: float32 (7,), sums of `LOSS_NAMES` since they were last taken, and their number.
+        last_st_count: int64 scalar tensor, images accepted in the last iteration.
+        train_confusion: int64 (K, K), G on the training batches since it was last taken.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        num_classes: int,
+        recipe: Recipe,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.recipe, self.device, self.dtype = recipe, device, dtype
+        self.generator = generator.to(memory_format=torch.channels_last).to(device).train()
+        self.teacher = deepcopy(self.generator).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self._parameter_groups(), weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
+        )
+        scale = dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=scale)
+        self.discriminator: Discriminator | None = None
+        if recipe.method == S4GAN:
+            # Beside `tiny`, the paper's D would take most of the time.
+            width = 16 if generator.name == TINY_GENERATOR else 64
+            self.discriminator = Discriminator(num_classes, width).to(device)
+            self.optimizer_D = torch.optim.Adam(
+                self.discriminator.parameters(),
+                DISCRIMINATOR_RATE,
+                betas=(0.5, 0.99),
+                fused=device.type != "mps",
+            )
+            self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
+            self.pixel_trust = PixelTrust(num_classes, device)
+            self.image_trust = ImageTrust(recipe.threshold_st, device)
+        self.totals = torch.zeros(len(LOSS_NAMES) + 1, device=device)
+        self.last_st_count = torch.zeros((), dtype=torch.int64, device=device)
+        self.train_confusion = torch.zeros(
+            num_classes, num_classes, dtype=torch.int64, device=device
+        )
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        encoder = self.generator.encoder if self.recipe.pretrained else None
+        slow = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+        groups = [
+            {
+                "params": [p for p in self.generator.parameters() if (id(p) in slow) == is_slow],
+                "lr": self.recipe.learning_rate * rate,
+                "rate": rate,
+            }
+            for is_slow, rate in ((False, 1.0), (True, PRETRAINED_RATE))
+        ]
+        return [group for group in groups if group["params"]]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None
+        )
+
+    def __call__(self, iteration: int, labeled: Batch, unlabeled: Batch | None) -> None:
+        """Do iteration `iteration` (from 1) on uint8 batches of the stream.
+
+        Without a device synchronisation: losses are summed in `totals`, on the device.
+        """
+        recipe, seed = self.recipe, self.recipe.seed
+        # Dropout draws from torch's global generator: give it a state that only depends on this.
+        torch.manual_seed(int(draw_bits(seed, "dropout", iteration, 1)[0] >> 1))
+        factor = learning_rate_factor(iteration, recipe.num_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * group["rate"] * factor
+
+        # Views.
+        labeled = labeled.to(self.device)
+        assert labeled.masks is not None  # the labelled stream has masks
+        positions = labeled.positions.numpy()
+        x_l, y_l = weak_view(labeled.images, labeled.masks, seed, LABELED, positions)
+        assert y_l is not None
+        x_l = color_view(x_l, seed, LABELED, positions, LABELED_COLOR)  # (B, 3, P, P)
+        if unlabeled is None or self.discriminator is None:
+            self._supervised(x_l, y_l)
+        else:
+            self._s4gan(iteration, x_l, y_l, unlabeled.to(self.device))
+        self._update_teacher(teacher_decay(iteration, recipe.num_steps))
+
+    def _supervised(self, x_l: Tensor, y_l: Tensor) -> None:
+        with self._autocast():
+            logits_l = self.generator(x_l)  # (B, K, P, P)
+        loss_ce = cross_entropy_loss(logits_l, y_l)
+        self._descend(loss_ce, self.optimizer, self.scaler)
+        self._note(logits_l, y_l, loss_ce=loss_ce)
+
+    def _s4gan(self, iteration: int, x_l: Tensor, y_l: Tensor, unlabeled: Batch) -> None:
+        assert self.discriminator is not None
+        recipe, seed = self.recipe, self.recipe.seed
+        positions = unlabeled.positions.numpy()
+        x_weak, _ = weak_view(unlabeled.images, None, seed, UNLABELED, positions)
+
+        # The teacher labels the weak view.
+        with torch.no_grad(), self._autocast():
+            p_teacher = self.teacher(x_weak).float().softmax(1)  # (U, K, P, P)
+        confidence, labels = p_teacher.max(1)  # (U, P, P)
+        pseudo = labels.to(torch.uint8)
+
+        # G learns the strong view, mixed.
+        rectangles = cutmix(x_weak.shape[-1], seed, UNLABELED, positions, self.device)
+        x_strong = rectangles.mix(color_view(x_weak, seed, UNLABELED, positions))
+        with self._autocast():
+            logits = self.generator(torch.cat([x_l, x_strong]))
+        logits_l, logits_u = logits.float().split([len(x_l), len(x_strong)])
+        p_u = logits_u.softmax(1)
+        p_l = logits_l.detach().softmax(1)
+        drawn = drawn_class_maps(y_l, p_l)  # (B, K, P, P)
+
+        # D looks, without learning: features of drawn maps and of G's, scores of the teacher's.
+        self.discriminator.eval().requires_grad_(False)
+        with self._autocast():
+            scores, features = self.discriminator(
+                torch.cat([x_l, x_strong, x_weak]), torch.cat([drawn, p_u, p_teacher])
+            )
+        real, fake, _ = features.float().split([len(x_l), len(x_strong), len(x_weak)])
+        loss_fm = feature_matching_loss(real, fake)
+        accepted = self.image_trust.accepted(
+            scores[-len(x_weak) :].detach(), confidence.mean((1, 2))
+        )  # (U,)
+        trust = self.pixel_trust.trusted(confidence, pseudo) & accepted[:, None, None]
+        loss_st = self_training_loss(
+            logits_u, rectangles.mix(pseudo), rectangles.mix(trust.float())
+        )
+
+        # L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
+        loss_ce = cross_entropy_loss(logits_l, y_l)
+        ramp = self_training_ramp(iteration, recipe.num_steps)
+        loss_g = loss_ce + recipe.lambda_fm * loss_fm + recipe.lambda_st * ramp * loss_st
+        self._descend(loss_g, self.optimizer, self.scaler)
+
+        # D learns: drawn maps against what G and the teacher predict. G's maps of the *labelled*
+        # images are among the fakes, or D could tell the two sides by the image alone.
+        self.discriminator.train().requires_grad_(True)
+        with self._autocast():
+            scores, _ = self.discriminator(
+                torch.cat([x_l, x_l, x_weak]), torch.cat([drawn, p_l, p_teacher])
+            )
+        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
+        self._descend(loss_d, self.optimizer_D, self.scaler_D)
+
+        self.last_st_count = accepted.sum()
+        self._note(
+            logits_l,
+            y_l,
+            loss_ce=loss_ce,
+            loss_fm=loss_fm,
+            loss_st=loss_st,
+            loss_d=loss_d,
+            st_count=self.last_st_count,
+            st_pixels=trust.float().mean(),
+        )
+
+    def _descend(
+        self, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    ) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    def _note(self, logits_l: Tensor, y_l: Tensor, **losses: Tensor) -> None:
+        zero = torch.zeros((), device=self.device)
+        values = [losses.get(name, zero).detach().float() for name in LOSS_NAMES]
+        self.totals += torch.stack([*values, torch.ones_like(zero)])
+        self.train_confusion += confusion_matrix(
+            y_l, logits_l.detach().argmax(1), len(self.train_confusion)
+        )
+
+    @torch.no_grad()
+    def _update_teacher(self, decay: float) -> None:
+        student, teacher = self.generator.state_dict(), self.teacher.state_dict()
+        floats = [key for key, value in student.items() if value.is_floating_point()]
+        torch._foreach_lerp_([teacher[k] for k in floats], [student[k] for k in floats], 1 - decay)
+        others = [key for key in student if key not in set(floats)]
+        torch._foreach_copy_([teacher[k] for k in others], [student[k] for k in others])
+
+    @torch.no_grad()
+    def probe(self, batches: list[Batch]) -> Probe:
+        """Measure the two judges on labelled patches that G does not train on."""
+        assert self.discriminator is not None
+        self.discriminator.eval()
+        columns: list[Tensor] = []
+        for batch in batches:
+            batch = batch.to(self.device)
+            assert batch.masks is not None
+            images = to_float(batch.images)
+            with self._autocast():
+                maps = self.teacher(images).float().softmax(1)
+                scores, _ = self.discriminator(images, maps)
+            confidence, labels = maps.max(1)
+            known = batch.masks < len(self.train_confusion)
+            right = ((labels == batch.masks) & known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+            columns.append(torch.stack([scores.float(), confidence.mean((1, 2)), right]))
+        scores_d, mean_confidence, accuracy = torch.cat(columns, 1).double().cpu().numpy()
+        return Probe(
+            rank_correlation(scores_d, accuracy), rank_correlation(mean_confidence, accuracy)
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact continuation needs of the networks, tensors and plain values."""
+        state: dict[str, Any] = {
+            "model_state": self.generator.network.state_dict(),
+            "teacher_state": self.teacher.network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "scaler_state": self.scaler.state_dict(),
+            "totals": self.totals,
+            "train_confusion": self.train_confusion,
+        }
+        if self.discriminator is not None:
+            state |= {
+                "model_D_state": self.discriminator.state_dict(),
+                "optimizer_D_state": self.optimizer_D.state_dict(),
+                "scaler_D_state": self.scaler_D.state_dict(),
+                "confidence_histogram": self.pixel_trust.histogram,
+                "image_trust": self.image_trust.state_dict(),
+            }
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`; raises KeyError or RuntimeError where it does not fit."""
+        self.generator.network.load_state_dict(state["model_state"])
+        self.teacher.network.load_state_dict(state["teacher_state"])
+        self.optimizer.load_state_dict(state["optimizer_state"])
+        self.scaler.load_state_dict(state["scaler_state"])
+        self.totals = state["totals"].to(self.device)
+        self.train_confusion = state["train_confusion"].to(self.device)
+        if self.discriminator is not None:
+            self.discriminator.load_state_dict(state["model_D_state"])
+            self.optimizer_D.load_state_dict(state["optimizer_D_state"])
+            self.scaler_D.load_state_dict(state["scaler_D_state"])
+            self.pixel_trust.histogram = state["confidence_histogram"].to(self.device)
+            self.image_trust.load_state_dict(state["image_trust"])

@@ -1,0 +1,144 @@
+"""Which pixels and which images of the unlabelled patches are trusted to teach.
+
+Pixels: class by class, the most confident 80 % of what the teacher has lately called that class.
+One number for all classes fails: where water and land sit at a confidence of 0.9, buildings and
+roads sit at 0.6. Images: by D's score, as in the paper, or, where D has not been shown to rank
+images by how right their maps are, by the teacher's mean confidence (see `Probe`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+KEPT_PIXELS = 0.8
+CONFIDENCE_BINS = 256
+HISTOGRAM_DECAY = 0.98
+ACCEPTED_IMAGES = 0.8
+SCORE_WINDOW = 512
+# The least rank correlation with accuracy at which a judge of images is listened to.
+USEFUL_RANK_CORRELATION = 0.2
+DISCRIMINATOR, CONFIDENCE = "discriminator", "confidence"
+
+
+class PixelTrust:
+    """Running histogram of the teacher's confidence, class by class, and the cut in each.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.histogram = torch.zeros(
+            num_classes, CONFIDENCE_BINS, dtype=torch.float32, device=device
+        )
+
+    def thresholds(self) -> Tensor:
+        """float32 (K,): the confidence that `KEPT_PIXELS` of a class's pixels reach; 0 at first."""
+        from_top = self.histogram.flip(1).cumsum(1)
+        wanted = KEPT_PIXELS * self.histogram.sum(1, keepdim=True)
+        bins_above = (from_top < wanted).sum(1) + 1
+        return (CONFIDENCE_BINS - bins_above).clamp(min=0).float() / CONFIDENCE_BINS
+
+    def trusted(self, confidence: Tensor, labels: Tensor) -> Tensor:
+        """Take in a batch of the teacher's labels and say which of its pixels to trust.
+
+        Args:
+            confidence: float32 (B, H, W) in [0, 1].
+            labels: uint8 (B, H, W), class indices.
+
+        Returns:
+            bool (B, H, W).
+        """
+        classes = self.histogram.shape[0]
+        bins = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
+        places = (labels.long() * CONFIDENCE_BINS + bins).flatten()
+        # Integers: their sum does not depend on the order in which a GPU adds them.
+        counts = torch.zeros(classes * CONFIDENCE_BINS, dtype=torch.int64, device=places.device)
+        counts.scatter_add_(0, places, torch.ones_like(places))
+        self.histogram = self.histogram * HISTOGRAM_DECAY + counts.view(classes, -1)
+        return confidence >= self.thresholds()[labels.long()]
+
+
+class ImageTrust:
+    """Accepts images by a fixed threshold on D's score, or by rank among recent scores.
+
+    Args:
+        threshold: the paper's γ: accept where D's probability of "drawn" is at least this; or None:
+            accept all but the lowest fifth of the last `SCORE_WINDOW` scores.
+    """
+
+    def __init__(self, threshold: float | None, device: torch.device) -> None:
+        self.threshold = threshold
+        self.judge = CONFIDENCE if threshold is None else DISCRIMINATOR
+        # NaN: not filled yet.
+        self.recent = torch.full((SCORE_WINDOW,), torch.nan, device=device)
+
+    def accepted(self, discriminator_scores: Tensor, confidence: Tensor) -> Tensor:
+        """Judge a batch.
+
+        Args:
+            discriminator_scores: logits (B,) of D on image and teacher's map.
+            confidence: float32 (B,), mean confidence of the teacher.
+
+        Returns:
+            bool (B,).
+        """
+        scores = (
+            discriminator_scores.sigmoid() if self.judge == DISCRIMINATOR else confidence
+        ).float()
+        if self.threshold is not None:
+            return scores >= self.threshold
+        self.recent = torch.cat([self.recent, scores])[-SCORE_WINDOW:]
+        # Not "≥": nothing is below the quantile of an empty window.
+        return ~(scores < self.recent.nanquantile(1 - ACCEPTED_IMAGES))
+
+    def listen_to(self, judge: str) -> None:
+        """Change the judge; scores of another judge are no measure for it."""
+        if self.threshold is None and judge != self.judge:
+            self.judge = judge
+            self.recent = torch.full_like(self.recent, torch.nan)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {"judge": self.judge, "recent": self.recent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.judge = state["judge"]
+        self.recent = state["recent"].to(self.recent.device)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well each judge ranks images by how right their maps are.
+
+    Measured on labelled patches that G does not train on: Spearman's rank correlation of a judge's
+    score with the share of right pixels, from -1 to 1; NaN where it cannot be told.
+    """
+
+    discriminator: float
+    confidence: float
+
+    @property
+    def judge(self) -> str:
+        """D where it ranks usefully and no worse than confidence does, else confidence."""
+        useful = self.discriminator >= USEFUL_RANK_CORRELATION
+        no_worse = not self.discriminator < self.confidence
+        return DISCRIMINATOR if useful and no_worse else CONFIDENCE
+
+
+def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's ρ with mean ranks for ties; NaN for fewer than three values or constant ones."""
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]
