@@ -28,8 +28,9 @@ def progress(description: str, total: int | None) -> Iterator["Bar"]:
         TextColumn("· left"),
         TimeRemainingColumn(),
     )
-    # Where the output is a file, rich prints only the last state; a transient bar prints nothing.
-    with Progress(*columns, console=console, transient=True) as bars:
+    # In a file a bar would leave blank lines.
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
         yield Bar(bars, bars.add_task(description, total=total))
 
 

@@ -230,7 +230,8 @@ def _read_layout(path: Path) -> dict[str, tuple[Any, ...]]:
         raise
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: damaged ({error}); make it again with salakseg patchify, or remove it"
+            f"{path}: damaged ({str(error).strip()}); make it again with salakseg patchify, or "
+            "remove it"
         ) from error
     rows = zip(
         table["base_image"],

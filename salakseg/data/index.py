@@ -436,13 +436,12 @@ def _by_folder(bases: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def _class_pixels(table: pd.DataFrame, mapping: ClassMapping) -> dict[str, dict[str, int]]:
-    """Split → class → pixels, for the splits with masks; 'ignored' counts those without class."""
+    """Split → class → pixels, for the splits with masks."""
     result = {}
     for split in ("train", *HELD_OUT):
         part = table[table["split"] == split]
         if len(part) or split != "test":
-            counts = {name: int(part[f"pixels {name}"].sum()) for name in mapping.names}
-            result[split] = {**counts, "ignored": int(part["ignored"].sum())}
+            result[split] = {name: int(part[f"pixels {name}"].sum()) for name in mapping.names}
     return result
 
 

@@ -16,6 +16,7 @@ from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, Picture, contact_sheet, 
 from salakseg.imagery.photo import read_photo
 
 CELL = 192
+MAX_ROWS = 24  # classes shown
 
 
 def draw_preview(
@@ -25,7 +26,7 @@ def draw_preview(
     blank = np.full((8, 8, 3), 255, np.uint8)
     rows: list[list[Picture]] = []
     titles: list[str] = []
-    for name in mapping.names:
+    for name in mapping.names[:MAX_ROWS]:
         row: list[Picture] = []
         title = []
         for split in ("train", "val"):
@@ -67,7 +68,7 @@ def _histogram(pixels: dict[str, dict[str, int]], mapping: ClassMapping, width: 
     y = MARGIN
     for name, color in zip(names, mapping.colors, strict=True):
         for split in splits:
-            share = pixels[split][name] / max(1, sum(pixels[split][other] for other in names))
+            share = pixels[split][name] / max(1, sum(pixels[split].values()))
             right = left + round(share * room)
             draw.text((MARGIN, y), f"{name} {split}", fill="black", font=font)
             draw.rectangle((left, y + 2, right, y + TEXT_SIZE), fill=color, outline="black")
@@ -83,6 +84,7 @@ def print_report(
     problems: Problems,
     out: Path,
 ) -> None:
+    """Print the totals, the class shares, the split and what was found wrong."""
     splits = summary["splits"]
     console.print(f"TOTAL PATCHES: {summary['images']} images, {summary['masks']} masks")
     _print_table(
@@ -140,9 +142,7 @@ def _report_classes(summary: dict[str, Any], table: pd.DataFrame, mapping: Class
     pixels = summary["class_pixels"]
     if not summary["labelled"]:
         return
-    totals = {
-        split: max(1, sum(counts[n] for n in mapping.names)) for split, counts in pixels.items()
-    }
+    totals = {split: max(1, sum(counts.values())) for split, counts in pixels.items()}
     rows = []
     for name in mapping.names:
         counts = [pixels[split][name] for split in pixels]

@@ -289,7 +289,7 @@ def _pack_one(
                     user="salakseg",
                     group="salakseg",
                     mtime=0,
-                    format=tarfile.PAX_FORMAT,
+                    format="PAX_FORMAT",
                     encoder=False,
                 ) as tar,
             ):
@@ -324,7 +324,7 @@ def _sample(data: Path, mapping: ClassMapping, row: Any) -> dict[str, bytes] | N
         "image": row.image,
         "re_encoded": extension is None,
     }
-    sample = {"json": json.dumps(described, ensure_ascii=False, default=float).encode()}
+    sample = {"json": json.dumps(described, ensure_ascii=False, default=np.generic.item).encode()}
     if extension is None:
         content, extension = _encode_png(read_photo(data / row.image)), "png"
     sample[extension] = content
@@ -377,7 +377,8 @@ def plain_extension(content: bytes) -> str | None:
     try:
         with Image.open(io.BytesIO(content)) as image:
             extension = {"PNG": "png", "JPEG": "jpg"}.get(image.format or "")
-            upright = image.getexif().get(0x0112, 1) == 1
+            # Only where there is any: asking a PNG for it decodes the whole picture.
+            upright = "exif" not in image.info or image.getexif().get(0x0112, 1) == 1
             return extension if upright and image.mode in ("RGB", "L") else None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return None

@@ -70,7 +70,7 @@ class Generator(nn.Module):
 class Tiny(nn.Module):
     """A few convolutions at a quarter of the size: for tests and for trying things out."""
 
-    def __init__(self, num_classes: int, width: int = 48) -> None:
+    def __init__(self, num_classes: int, width: int = 32) -> None:
         super().__init__()
 
         def block(in_channels: int, stride: int, dilation: int) -> nn.Sequential:

@@ -616,7 +616,8 @@ def _bar(num_steps: int) -> Iterator[tuple[Progress, Any]]:
         TextColumn("{task.fields[rate]} · left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
         yield bars, bars.add_task("", total=num_steps, rate="")
 
 

@@ -1,0 +1,294 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import salakseg
+from salakseg.classes import ClassMapping, read_class_mapping
+from salakseg.console import console
+from salakseg.data.shards import read_shards
+from salakseg.errors import InputError
+from salakseg.evaluation.evaluate import _choose, confusion_on_split, evaluate
+from salakseg.imagery.drawing import contact_sheet
+from salakseg.model.generator import Generator, create_generator
+from salakseg.model.weights import Model, save_model
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
+RED, GREEN, BLUE, VOID = (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
+MAPPING = ClassMapping(
+    (("Red", RED, False), ("Void", VOID, True), ("Green", GREEN, False), ("Blue [m²]", BLUE, False))
+)
+
+
+class BrightestBand(nn.Module):
+    """Knows the truth of every picture here: the class is the brightest band."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def band_model(mapping: ClassMapping = MAPPING) -> Model:
+    network = Generator("brightest", BrightestBand(), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Model(network, mapping, patch_size=32, source="best_model.pth")
+
+
+def picture(width: int, height: int, left: tuple, right: tuple | None = None) -> Image.Image:
+    """One colour, or one in the left half and one in the right half."""
+    pixels = np.full((height, width, 3), left, np.uint8)
+    pixels[:, width // 2 :] = right or left
+    return Image.fromarray(pixels)
+
+
+def write_mapping(path: Path) -> None:
+    lines = ["class_name,class_color,ignore"]
+    lines += [
+        f"{name},{' '.join(map(str, color))},{'yes' if ignore else ''}"
+        for name, color, ignore in MAPPING.rows
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """shards/ of three patches whose scores are known, and the folder that they came from.
+
+    A (val): image half red, half green, truth Red.  B (val): smaller than a patch; image blue,
+    truth half Blue, half Void.  C (train): image red, truth Red.
+    """
+    root = tmp_path_factory.mktemp("bands")
+    data = root / "data"
+    for kind in ("images", "masks"):
+        (data / kind).mkdir(parents=True)
+    write_mapping(data / "class_mapping.csv")
+    for name, image, mask in (
+        ("A_patch_000_000.png", picture(32, 32, RED, GREEN), picture(32, 32, RED)),
+        ("B_patch_000_000.png", picture(32, 24, BLUE), picture(32, 24, BLUE, VOID)),
+        ("C_patch_000_000.png", picture(32, 32, RED), picture(32, 32, RED)),
+    ):
+        image.save(data / "images" / name)
+        mask.save(data / "masks" / name)
+    (root / "split.csv").write_text("base_image,split\nA,val\nB,val\nC,train\n", encoding="utf-8")
+    salakseg.index(data, out=root / "index", split_file=root / "split.csv")
+    salakseg.shard(index_dir=root / "index", out=root / "shards")
+    return root
+
+
+@pytest.fixture
+def best_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that stands for the band model."""
+    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", lambda *_: band_model())
+    path = tmp_path / "best_model.pth"
+    path.touch()
+    return path
+
+
+def by_name(result: dict) -> dict:
+    return {row["class_name"]: row for row in result["classes"]}
+
+
+def test_scores_on_shards_equal_a_count_by_hand(workplace: Path, best_model: Path, tmp_path: Path):
+    result = evaluate(best_model, shards=workplace / "shards", out=tmp_path / "eval", device="cpu")
+
+    # 512 of A's 1024 Red pixels are called Green, all 384 of B's Blue ones Blue; Void and the
+    # padding below B never count.
+    assert result["confusion_matrix"] == [[512, 512, 0], [0, 0, 0], [0, 0, 384]]
+    assert result["pixel_accuracy"] == pytest.approx(896 / 1408)
+    assert result["miou"] == pytest.approx((0.5 + 1) / 2)  # Green, absent, is no part of it
+    assert result["scored_pixels"] == 1408
+    assert result["data"]["patches"] == 2 and result["data"]["base_images"] == 2
+    red = by_name(result)["Red"]
+    assert (red["iou"], red["precision"], red["recall"]) == (0.5, 1, 0.5)
+    assert red["f1"] == pytest.approx(2 / 3)
+    assert red["support"] == 1024 and red["false_positives"] == 0
+
+
+def test_a_class_that_the_truth_does_not_hold_is_absent(
+    workplace: Path, best_model: Path, tmp_path: Path
+):
+    with console.capture() as captured:
+        result = evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+    green = by_name(result)["Green"]
+    assert not green["present"] and green["false_positives"] == 512
+    assert green["iou"] is green["precision"] is green["recall"] is green["f1"] is None
+    line = next(line for line in captured.get().splitlines() if "Green" in line)
+    assert "absent" in line and "512" in line
+    assert "best of its run on validation patches" in captured.get()
+    assert "Blue [m²]" in captured.get()  # no markup
+
+
+def test_files_hold_the_same_scores(workplace: Path, best_model: Path, tmp_path: Path):
+    result = evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+
+    text = (tmp_path / "metrics.json").read_text(encoding="utf-8")
+    assert json.loads(text) == result and "NaN" not in text
+    classes = pd.read_csv(tmp_path / "per_class.csv").set_index("class_name")
+    assert classes.iou["Red"] == 0.5 and np.isnan(classes.iou["Green"])
+    matrix = pd.read_csv(tmp_path / "confusion_matrix.csv", index_col=0)
+    assert list(matrix.index) == list(matrix.columns) == ["Red", "Green", "Blue [m²]"]
+    assert matrix.to_numpy().tolist() == result["confusion_matrix"]
+    bases = pd.read_csv(tmp_path / "per_base_image.csv").set_index("base_image")
+    assert bases.miou["A"] == 0.5 and bases.miou["B"] == 1
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_pictures_show_the_worst_patch_first(workplace: Path, best_model: Path, tmp_path: Path):
+    evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+
+    sheet = np.asarray(Image.open(tmp_path / "contact_sheet.png"))
+    empty = np.zeros((32, 32, 3), np.uint8)
+    assert sheet.shape == contact_sheet([[empty] * 4] * 2, ["", ""], [""] * 4, MAPPING).shape
+    image, truth, prediction, errors = (sheet[30:62, 8 + 264 * n :][:, :32] for n in range(4))
+    assert (image[4, 20] == GREEN).all() and (prediction[4, 20] == GREEN).all()
+    assert (truth[4, 20] == RED).all()
+    assert errors[4, 20, 0] > 200 and errors[4, 20, 1] < 50  # wrong: red
+    assert np.ptp(errors[4, 10]) == 0  # right: grey
+    with Image.open(tmp_path / "confusion_matrix.png") as drawn:
+        assert min(drawn.size) > 500
+
+
+def test_confusion_on_split_counts_and_leaves_the_generator_as_it_was(workplace: Path):
+    model = band_model()
+    model.generator.train()
+    seen: list[int] = []
+    shards = read_shards(workplace / "shards")
+    confusion = confusion_on_split(model, shards, "val", batch_size=1, on_batch=seen.append)
+    assert confusion.dtype == np.int64 and confusion.tolist()[0] == [512, 512, 0]
+    assert seen == [1, 1] and model.generator.training
+    assert (confusion == confusion_on_split(model, shards, "val", batch_size=2)).all()
+
+
+def test_a_real_model_file_is_scored_on_real_patches(tmp_path: Path):
+    salakseg.index(SAMPLES, out=tmp_path / "index", val_split=0.5)
+    salakseg.shard(index_dir=tmp_path / "index", out=tmp_path / "shards")
+    mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
+    torch.manual_seed(0)
+    save_model(tmp_path / "m.pth", Model(create_generator("tiny", 5, "none"), mapping))
+    result = evaluate(
+        tmp_path / "m.pth", shards=tmp_path / "shards", out=tmp_path / "eval", device="cpu"
+    )
+    samples = read_shards(tmp_path / "shards").split("val")
+    counts = samples[[f"pixels {name}" for name in mapping.names]].sum()
+    assert [row["support"] for row in result["classes"]] == counts.tolist()
+    assert 0 <= result["miou"] < 1
+
+
+def make_folder(root: Path, mask_width: int = 100) -> Path:
+    """Full images: one of 100×70 half red, half green, truth Red; one without a mask."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    picture(100, 70, RED, GREEN).save(root / "images" / "field.png")
+    picture(100, 70, RED).save(root / "images" / "other.png")
+    picture(mask_width, 70, RED).save(root / "masks" / "field.png")
+    write_mapping(root / "class_mapping.csv")
+    return root
+
+
+def test_scores_on_a_folder_of_full_images(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data")
+    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    assert result["confusion_matrix"] == [[3500, 3500, 0], [0, 0, 0], [0, 0, 0]]
+    assert result["data"]["images"] == 1 and result["data"]["images_without_mask"] == 1
+    assert (tmp_path / "eval" / "contact_sheet.png").exists()
+    bases = pd.read_csv(tmp_path / "eval" / "per_base_image.csv")
+    assert bases.base_image.tolist() == ["field.png"] and bases.pixel_accuracy.tolist() == [0.5]
+
+
+def test_nodata_of_a_full_image_does_not_count(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data")
+    image = picture(100, 70, RED, GREEN)
+    image.putalpha(Image.fromarray(np.repeat([[255] * 60 + [0] * 40], 70, 0).astype(np.uint8)))
+    image.save(data / "images" / "field.png")
+    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    assert result["confusion_matrix"][0] == [3500, 700, 0]
+
+
+def test_a_mask_that_is_two_pixels_wider_is_compared_on_the_common_part(
+    best_model: Path, tmp_path: Path
+):
+    wider = make_folder(tmp_path / "wider", mask_width=102)
+    result = evaluate(best_model, data=wider, out=tmp_path / "eval", device="cpu")
+    assert result["scored_pixels"] == 7000 and "field.png" in " ".join(result["notes"])
+    narrower = make_folder(tmp_path / "narrower", mask_width=99)
+    result = evaluate(best_model, data=narrower, out=tmp_path / "eval", device="cpu")
+    assert result["scored_pixels"] == 99 * 70
+
+
+def test_a_mask_of_another_size_is_an_error_that_names_both(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data", mask_width=97)
+    with pytest.raises(InputError, match=r"masks.field\.png: is 97×70 .*images.field\.png 100×70"):
+        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_folder_whose_masks_fit_no_image_is_an_error(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data")
+    (data / "masks" / "field.png").rename(data / "masks" / "meadow.png")
+    with pytest.raises(InputError, match="none of its 2 images has a mask"):
+        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    with pytest.raises(InputError, match="images/ and masks/"):
+        evaluate(best_model, data=data / "images", out=tmp_path / "eval", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (MAPPING.rows[:3], r"only the data has Blue \[m²\]"),
+        (MAPPING.rows[::-1], "the order is Blue"),
+        ((("Rot", RED, False), *MAPPING.rows[1:]), "only the model has Rot; only the data has Red"),
+    ],
+)
+def test_classes_that_differ_are_an_error_that_says_how(
+    workplace: Path, tmp_path: Path, rows: tuple, message: str
+):
+    mapping = ClassMapping(rows)
+    path = tmp_path / "m.pth"
+    save_model(path, Model(create_generator("tiny", mapping.num_classes, "none"), mapping))
+    for given in ({"shards": workplace / "shards"}, {"data": workplace / "data"}):
+        with pytest.raises(InputError, match=message):
+            evaluate(path, **given, out=tmp_path / "eval", device="cpu")
+
+
+def test_colours_that_differ_are_fine(workplace: Path, tmp_path: Path):
+    mapping = ClassMapping(
+        tuple((name, (i, i, i), ignored) for i, (name, _, ignored) in enumerate(MAPPING.rows))
+    )
+    save_model(tmp_path / "m.pth", Model(create_generator("tiny", 3, "none"), mapping))
+    result = evaluate(
+        tmp_path / "m.pth", shards=workplace / "shards", out=tmp_path / "eval", device="cpu"
+    )
+    assert result["scored_pixels"] == 1408
+
+
+def test_a_split_without_patches_names_those_that_exist(workplace: Path, best_model: Path):
+    with pytest.raises(InputError, match=r"'test'; it has train \(1 patches\), val \(2 patches\)"):
+        evaluate(best_model, shards=workplace / "shards", split="test", device="cpu")
+
+
+def test_no_shards_and_no_model_are_errors(best_model: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="salakseg shard"):
+        evaluate(best_model, shards=tmp_path / "shards", device="cpu")
+    with pytest.raises(InputError, match="no such model file"):
+        evaluate(tmp_path / "none.pth", shards=tmp_path / "shards", device="cpu")
+
+
+def test_masks_without_any_class_are_an_error(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data")
+    picture(100, 70, VOID).save(data / "masks" / "field.png")
+    with pytest.raises(InputError, match="no pixel of the masks has a class"):
+        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+
+
+def test_shown_patches_go_from_the_worst_up_and_over_many_base_images():
+    accuracy = np.linspace(0, 1, 32, dtype=np.float32)
+    accuracy[5] = np.nan  # a patch without a scored pixel is never shown
+    owner = np.arange(32) % 2
+    chosen = _choose(accuracy, owner)
+    assert len(chosen) == 8 and chosen[0] == 0 and 5 not in chosen
+    assert (np.diff(accuracy[chosen]) > 0).all()
+    assert np.bincount(owner[chosen]).tolist() == [4, 4]
+    assert _choose(np.array([0.5, 0.25], np.float32), np.array([0, 0])).tolist() == [1, 0]
