@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich import box
 from rich.table import Table
 from torch import Tensor
 
@@ -69,7 +70,7 @@ class _Evaluated:
 def evaluate(
     model: Path = Path("best_model.pth"),
     *,
-    shards: Path = Path("shards"),
+    shards_dir: Path = Path("shards"),
     split: str = "val",
     data: Path | None = None,
     out: Path = Path("eval"),
@@ -84,7 +85,7 @@ def evaluate(
 
     Args:
         model: a model file, or its name in `checkpoints/`.
-        shards: folder that `salakseg shard` wrote.
+        shards_dir: folder that `salakseg shard` wrote.
         split: which of its patches: train, val or test.
         data: a folder with `images/` and `masks/` of any size, to score on instead of the shards.
         generator: the network's name, for a bare state dict only.
@@ -107,10 +108,10 @@ def evaluate(
     given = None if class_mapping is None else read_class_mapping(class_mapping)
     try:
         if data is None:
-            opened = read_shards(shards)
-            loaded = load_model(path, target, generator, given or opened.mapping)
-            require_same_classes(loaded, opened.mapping, str(shards))
-            evaluated = _evaluate_shards(loaded, opened, split, batch_size, num_workers, amp)
+            shards = read_shards(shards_dir)
+            loaded = load_model(path, target, generator, given or shards.mapping)
+            require_same_classes(loaded, shards.mapping, str(shards_dir))
+            evaluated = _evaluate_shards(loaded, shards, split, batch_size, num_workers, amp)
         else:
             own = data / "class_mapping.csv"
             reading = given or (read_class_mapping(own) if own.is_file() else None)
@@ -530,7 +531,7 @@ def _draw_confusion(path: Path, confusion: NDArray[np.int64], names: Sequence[st
         for row, column in np.ndindex(count, count):
             if support[row, 0]:
                 part = share[row, column]
-                label = f"{part:.1%}\n{short(confusion[row, column])}"
+                label = f"{part:.1%}\n{short(float(confusion[row, column]))}"
                 color = "white" if part > 0.55 else "black"
             else:
                 label, color = ("absent" if row == column else ""), "0.4"
@@ -539,13 +540,14 @@ def _draw_confusion(path: Path, confusion: NDArray[np.int64], names: Sequence[st
 
 
 def _show(result: dict[str, Any], evaluated: _Evaluated, out: Path) -> None:
-    table = Table(title=f"{result['model']['file']} on {evaluated.described}", title_justify="left")
-    table.add_column("Class")
-    for column in ("IoU", "Precision", "Recall", "F1", "Support (px)", "Share", "False pos. (px)"):
+    console.print(f"{result['model']['file']} on {evaluated.described}")
+    # Without vertical lines 80 columns leave room for long names.
+    table = Table("Class", box=box.SIMPLE_HEAD)
+    for column in ("IoU", "Prec.", "Recall", "F1", "Support px", "Share", "False pos."):
         table.add_column(column, justify="right", no_wrap=True)
     for row in result["classes"]:
         if row["present"]:
-            values = [f"{row[score]:.4f}" for score in ("iou", "precision", "recall", "f1")]
+            values = [f"{row[score]:.3f}" for score in ("iou", "precision", "recall", "f1")]
         else:
             values = ["absent", "", "", ""]
         table.add_row(

@@ -113,7 +113,7 @@ def unknown_area(crs: Any, transform: Any, height: int, width: int) -> str | Non
     return None
 
 
-def ground_pixel_size(crs: Any, transform: Any, height: int, width: int) -> float | None:
+def ground_pixel_size(crs: Any, transform: Any, width: int, height: int) -> float | None:
     """Side in metres of a square with the ground area of the image's middle pixel, or None."""
     if unknown_area(crs, transform, height, width) is not None:
         return None

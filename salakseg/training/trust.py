@@ -39,9 +39,10 @@ class PixelTrust:
     def thresholds(self) -> Tensor:
         """float32 (K,): the confidence that `KEPT_PIXELS` of a class's pixels reach; 0 at first."""
         from_top = self.histogram.flip(1).cumsum(1)
-        wanted = KEPT_PIXELS * self.histogram.sum(1, keepdim=True)
-        bins_above = (from_top < wanted).sum(1) + 1
-        return (CONFIDENCE_BINS - bins_above).clamp(min=0).float() / CONFIDENCE_BINS
+        seen = from_top[:, -1]
+        bins_above = (from_top < KEPT_PIXELS * seen[:, None]).sum(1) + 1
+        cut = (CONFIDENCE_BINS - bins_above).float() / CONFIDENCE_BINS
+        return torch.where(seen > 0, cut, 0.0)
 
     def trusted(self, confidence: Tensor, labels: Tensor) -> Tensor:
         """Take in a batch of the teacher's labels and say which of its pixels to trust.

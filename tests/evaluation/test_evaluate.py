@@ -73,8 +73,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image.save(data / "images" / name)
         mask.save(data / "masks" / name)
     (root / "split.csv").write_text("base_image,split\nA,val\nB,val\nC,train\n", encoding="utf-8")
-    salakseg.index(data, out=root / "index", split_file=root / "split.csv")
-    salakseg.shard(index_dir=root / "index", out=root / "shards")
+    salakseg.index(data, out=root / "index", split_file=root / "split.csv", num_workers=1)
+    salakseg.shard(index_dir=root / "index", out=root / "shards", num_workers=1)
     return root
 
 
@@ -92,7 +92,9 @@ def by_name(result: dict) -> dict:
 
 
 def test_scores_on_shards_equal_a_count_by_hand(workplace: Path, best_model: Path, tmp_path: Path):
-    result = evaluate(best_model, shards=workplace / "shards", out=tmp_path / "eval", device="cpu")
+    result = evaluate(
+        best_model, shards_dir=workplace / "shards", out=tmp_path / "eval", device="cpu"
+    )
 
     # 512 of A's 1024 Red pixels are called Green, all 384 of B's Blue ones Blue; Void and the
     # padding below B never count.
@@ -111,7 +113,7 @@ def test_a_class_that_the_truth_does_not_hold_is_absent(
     workplace: Path, best_model: Path, tmp_path: Path
 ):
     with console.capture() as captured:
-        result = evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+        result = evaluate(best_model, shards_dir=workplace / "shards", out=tmp_path, device="cpu")
     green = by_name(result)["Green"]
     assert not green["present"] and green["false_positives"] == 512
     assert green["iou"] is green["precision"] is green["recall"] is green["f1"] is None
@@ -122,7 +124,7 @@ def test_a_class_that_the_truth_does_not_hold_is_absent(
 
 
 def test_files_hold_the_same_scores(workplace: Path, best_model: Path, tmp_path: Path):
-    result = evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+    result = evaluate(best_model, shards_dir=workplace / "shards", out=tmp_path, device="cpu")
 
     text = (tmp_path / "metrics.json").read_text(encoding="utf-8")
     assert json.loads(text) == result and "NaN" not in text
@@ -137,7 +139,7 @@ def test_files_hold_the_same_scores(workplace: Path, best_model: Path, tmp_path:
 
 
 def test_pictures_show_the_worst_patch_first(workplace: Path, best_model: Path, tmp_path: Path):
-    evaluate(best_model, shards=workplace / "shards", out=tmp_path, device="cpu")
+    evaluate(best_model, shards_dir=workplace / "shards", out=tmp_path, device="cpu")
 
     sheet = np.asarray(Image.open(tmp_path / "contact_sheet.png"))
     empty = np.zeros((32, 32, 3), np.uint8)
@@ -163,13 +165,13 @@ def test_confusion_on_split_counts_and_leaves_the_generator_as_it_was(workplace:
 
 
 def test_a_real_model_file_is_scored_on_real_patches(tmp_path: Path):
-    salakseg.index(SAMPLES, out=tmp_path / "index", val_split=0.5)
-    salakseg.shard(index_dir=tmp_path / "index", out=tmp_path / "shards")
+    salakseg.index(SAMPLES, out=tmp_path / "index", val_split=0.5, num_workers=1)
+    salakseg.shard(index_dir=tmp_path / "index", out=tmp_path / "shards", num_workers=1)
     mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
     torch.manual_seed(0)
     save_model(tmp_path / "m.pth", Model(create_generator("tiny", 5, "none"), mapping))
     result = evaluate(
-        tmp_path / "m.pth", shards=tmp_path / "shards", out=tmp_path / "eval", device="cpu"
+        tmp_path / "m.pth", shards_dir=tmp_path / "shards", out=tmp_path / "eval", device="cpu"
     )
     samples = read_shards(tmp_path / "shards").split("val")
     counts = samples[[f"pixels {name}" for name in mapping.names]].sum()
@@ -248,7 +250,7 @@ def test_classes_that_differ_are_an_error_that_says_how(
     mapping = ClassMapping(rows)
     path = tmp_path / "m.pth"
     save_model(path, Model(create_generator("tiny", mapping.num_classes, "none"), mapping))
-    for given in ({"shards": workplace / "shards"}, {"data": workplace / "data"}):
+    for given in ({"shards_dir": workplace / "shards"}, {"data": workplace / "data"}):
         with pytest.raises(InputError, match=message):
             evaluate(path, **given, out=tmp_path / "eval", device="cpu")
 
@@ -259,21 +261,21 @@ def test_colours_that_differ_are_fine(workplace: Path, tmp_path: Path):
     )
     save_model(tmp_path / "m.pth", Model(create_generator("tiny", 3, "none"), mapping))
     result = evaluate(
-        tmp_path / "m.pth", shards=workplace / "shards", out=tmp_path / "eval", device="cpu"
+        tmp_path / "m.pth", shards_dir=workplace / "shards", out=tmp_path / "eval", device="cpu"
     )
     assert result["scored_pixels"] == 1408
 
 
 def test_a_split_without_patches_names_those_that_exist(workplace: Path, best_model: Path):
     with pytest.raises(InputError, match=r"'test'; it has train \(1 patches\), val \(2 patches\)"):
-        evaluate(best_model, shards=workplace / "shards", split="test", device="cpu")
+        evaluate(best_model, shards_dir=workplace / "shards", split="test", device="cpu")
 
 
 def test_no_shards_and_no_model_are_errors(best_model: Path, tmp_path: Path):
     with pytest.raises(InputError, match="salakseg shard"):
-        evaluate(best_model, shards=tmp_path / "shards", device="cpu")
+        evaluate(best_model, shards_dir=tmp_path / "shards", device="cpu")
     with pytest.raises(InputError, match="no such model file"):
-        evaluate(tmp_path / "none.pth", shards=tmp_path / "shards", device="cpu")
+        evaluate(tmp_path / "none.pth", shards_dir=tmp_path / "shards", device="cpu")
 
 
 def test_masks_without_any_class_are_an_error(best_model: Path, tmp_path: Path):

@@ -24,8 +24,9 @@ def test_it_can_learn_to_tell_crisp_maps_from_soft_ones() -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(2, width=8)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
-    images = torch.rand(8, 3, 32, 32)
-    crisp = torch.nn.functional.one_hot(torch.randint(0, 2, (8, 32, 32)), 2).permute(0, 3, 1, 2)
+    images = torch.rand(8, 3, 64, 64)
+    labels = torch.randint(0, 2, (8, 8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    crisp = torch.nn.functional.one_hot(labels, 2).permute(0, 3, 1, 2)
     soft = crisp * 0.6 + 0.2
     for _ in range(30):
         scores, _ = discriminator(torch.cat([images, images]), torch.cat([crisp.float(), soft]))

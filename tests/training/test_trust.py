@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from salakseg.training.trust import (
+    CONFIDENCE,
+    DISCRIMINATOR,
+    ImageTrust,
+    PixelTrust,
+    Probe,
+    rank_correlation,
+)
+
+CPU = torch.device("cpu")
+
+
+def test_each_class_keeps_its_own_most_confident_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trust = PixelTrust(2, CPU)
+    sure, unsure = (
+        0.9 + 0.1 * torch.rand(5000, generator=generator),
+        torch.rand(5000, generator=generator),
+    )
+    confidence = torch.cat([sure, unsure]).view(1, 100, 100)
+    labels = (torch.arange(10000) >= 5000).view(1, 100, 100).to(torch.uint8)
+    trusted = trust.trusted(confidence, labels)
+    for k in (0, 1):
+        assert trusted[labels == k].float().mean() == pytest.approx(0.8, abs=0.05)
+    high, low = trust.thresholds().tolist()
+    assert high > 0.9 and low == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_class_that_was_never_seen_has_no_threshold() -> None:
+    trust = PixelTrust(3, CPU)
+    trust.trusted(torch.full((1, 4, 4), 0.9), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    assert trust.thresholds().tolist()[1:] == [0, 0]
+
+
+def test_thresholds_follow_the_teacher() -> None:
+    trust = PixelTrust(1, CPU)
+    labels = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    trust.trusted(torch.full((1, 8, 8), 0.3), labels)
+    for _ in range(300):
+        trust.trusted(torch.full((1, 8, 8), 0.8), labels)
+    assert trust.thresholds()[0] == pytest.approx(0.8, abs=0.01)
+
+
+def test_acceptance_by_rank_is_never_dead_and_never_all() -> None:
+    generator = torch.Generator().manual_seed(1)
+    trust = ImageTrust(None, CPU)
+    # Scores on any scale, and drifting.
+    accepted = [
+        trust.accepted(torch.zeros(8), 0.001 * torch.rand(8, generator=generator) + i * 1e-6)
+        for i in range(200)
+    ]
+    share = torch.stack(accepted[64:]).float().mean()
+    assert 0.7 < share < 0.95
+
+
+def test_the_papers_threshold_looks_at_the_discriminators_probability() -> None:
+    trust = ImageTrust(0.2, CPU)
+    scores = torch.logit(torch.tensor([0.1, 0.19, 0.21, 0.9]))
+    assert trust.accepted(scores, torch.ones(4)).tolist() == [False, False, True, True]
+    trust.listen_to(CONFIDENCE)  # a fixed threshold is the discriminator's, always
+    assert trust.accepted(scores, torch.ones(4)).tolist() == [False, False, True, True]
+
+
+def test_a_new_judge_starts_with_an_empty_window_and_a_state_goes_on_with_a_full_one() -> None:
+    trust = ImageTrust(None, CPU)
+    trust.accepted(torch.zeros(16), torch.linspace(0, 1, 16))
+    other = ImageTrust(None, CPU)
+    other.load_state_dict(trust.state_dict())
+    scores = torch.linspace(0, 1, 4)
+    assert torch.equal(
+        other.accepted(torch.zeros(4), scores), trust.accepted(torch.zeros(4), scores)
+    )
+    trust.listen_to(DISCRIMINATOR)
+    assert trust.recent.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("probe", "judge"),
+    [
+        (Probe(0.8, 0.6), DISCRIMINATOR),
+        (Probe(0.5, 0.8), CONFIDENCE),
+        (Probe(0.1, -0.5), CONFIDENCE),  # better than confidence, but of no use
+        (Probe(float("nan"), 0.4), CONFIDENCE),
+        (Probe(0.4, float("nan")), DISCRIMINATOR),
+    ],
+)
+def test_the_discriminator_judges_only_where_it_was_shown_to_rank(probe: Probe, judge: str) -> None:
+    assert probe.judge == judge
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    a = np.array([1.0, 2, 3, 4, 5])
+    assert rank_correlation(a, a**3) == pytest.approx(1)
+    assert rank_correlation(a, -a) == pytest.approx(-1)
+    # Ties get mean ranks: 1, 2.5, 2.5, 4 against 1, 2, 3, 4.
+    tied = rank_correlation(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4]))
+    assert tied == pytest.approx(0.9487, abs=1e-4)
+    assert np.isnan(rank_correlation(np.ones(5), a))
+    assert np.isnan(rank_correlation(a[:2], a[:2]))
