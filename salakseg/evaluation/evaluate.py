@@ -542,7 +542,7 @@ def _draw_confusion(path: Path, confusion: NDArray[np.int64], names: Sequence[st
 def _show(result: dict[str, Any], evaluated: _Evaluated, out: Path) -> None:
     console.print(f"{result['model']['file']} on {evaluated.described}")
     # Without vertical lines 80 columns leave room for long names.
-    table = Table("Class", box=box.SIMPLE_HEAD)
+    table = Table("Class", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("IoU", "Prec.", "Recall", "F1", "Support px", "Share", "False pos."):
         table.add_column(column, justify="right", no_wrap=True)
     for row in result["classes"]:

@@ -69,7 +69,7 @@ def _areas_at(
 
 
 def pixel_areas(
-    crs: Any, transform: Any, row: int, column: int, height: int, width: int
+    crs: Any, transform: Any, column: int, row: int, width: int, height: int
 ) -> NDArray[np.float64]:
     """Ground area in m² of each pixel of a window, float64 (height, width).
 
@@ -79,9 +79,7 @@ def pixel_areas(
     """
     *_, metres = _geodetic(crs.to_wkt())
     # The longer of the pixel's sides, in metres, decides how dense the points must be.
-    side = metres * max(
-        np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e)
-    )
+    side = metres * max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
     rows = 2 + int(min(height - 1, height * side / NODE_DISTANCE))
     columns = 2 + int(min(width - 1, width * side / NODE_DISTANCE))
     grid_rows, grid_columns = np.meshgrid(
@@ -99,7 +97,7 @@ def _hat(size: int, nodes: int) -> NDArray[np.float64]:
     return np.clip(1 - np.abs(places[:, None] - np.arange(nodes)), 0, None)
 
 
-def unknown_area(crs: Any, transform: Any, height: int, width: int) -> str | None:
+def unknown_area(crs: Any, transform: Any, width: int, height: int) -> str | None:
     """Why the ground area of an image's pixels cannot be known, or None where it can."""
     if crs is None or transform is None:
         return "the image has no CRS"
@@ -115,7 +113,7 @@ def unknown_area(crs: Any, transform: Any, height: int, width: int) -> str | Non
 
 def ground_pixel_size(crs: Any, transform: Any, width: int, height: int) -> float | None:
     """Side in metres of a square with the ground area of the image's middle pixel, or None."""
-    if unknown_area(crs, transform, height, width) is not None:
+    if unknown_area(crs, transform, width, height) is not None:
         return None
     middle = np.array([height / 2]), np.array([width / 2])
     return float(_areas_at(crs, transform, middle[1], middle[0])[0] ** 0.5)

@@ -25,9 +25,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from salakseg.errors import InputError, WorkError
-from salakseg.imagery.photo import read_photo, to_rgb8
+from salakseg.imagery.photo import exif_orientation, read_photo, rgb8_of, to_rgb8
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
+UPRIGHT = 1
 # GDAL keeps decoded blocks; its default, a share of the machine's memory, is no bound.
 GDAL_CACHE_MB = 128
 
@@ -67,7 +68,7 @@ def open_image(path: Path, nodata: float | None = None) -> Iterator[ImageSource]
     Raises:
         InputError: names the file: missing, no image, damaged, or values without a known scale.
     """
-    if path.suffix.lower() in PHOTO_SUFFIXES:
+    if path.suffix.lower() in PHOTO_SUFFIXES or exif_orientation(path) != UPRIGHT:
         yield _photo_source(path, nodata)
         return
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), warnings.catch_warnings():
@@ -106,44 +107,33 @@ def _raster_source(path: Path, raster: Any, nodata: float | None) -> ImageSource
     colors = list(raster.colorinterp)
     alpha = colors.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colors else None
     bands = [band for band in raster.indexes if band != alpha]
-    palette = None
-    if not bands:
-        raise InputError(f"{path}: has an alpha band and no colours")
-    if colors[0] == ColorInterp.palette:
-        table = raster.colormap(1)
-        palette = np.array([table.get(value, (0,) * 4)[:3] for value in range(256)], np.uint8)
     try:
-        to_rgb8(np.empty((1, 1, 1), raster.dtypes[bands[0] - 1]))
+        to_rgb8(np.empty((1, 1), raster.dtypes[0]))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    # Of each band; a band without one can hold no nodata, so the pixel never does.
     marks = [raster.nodatavals[band - 1] if nodata is None else nodata for band in bands]
+    marked = all(mark is not None for mark in marks)
     masked = MaskFlags.per_dataset in raster.mask_flag_enums[0] and alpha is None
-    if any(mark is None for mark in marks):
-        marks = []
-        bands = bands[: 3 if len(bands) >= 3 else 1]
 
     def read(row: int, column: int, height: int, width: int) -> Pixels:
         window = Window(column, row, width, height)
+        valid = np.ones((height, width), bool)
         try:
-            values = raster.read(bands, window=window)
-            valid = np.ones((height, width), bool)
+            image = rgb8_of(raster, window)
             if alpha is not None:
                 valid &= raster.read(alpha, window=window) > 0
             if masked:
                 valid &= raster.read_masks(1, window=window) > 0
+            if marked:
+                values = raster.read(bands, window=window)
+                valid &= (values != np.array(marks)[:, None, None]).any(axis=0)
         except RasterioError as error:
             raise InputError(
-                f"{path}: rows {row} to {row + height - 1} cannot be read ({error}); "
-                "the file is damaged or was cut short: copy or export it again"
+                f"{path}: rows {row} to {row + height - 1} cannot be read; the file is damaged or "
+                "was cut short: copy or export it again"
             ) from error
-        if marks:
-            # Compared in Python's numbers: a nodata value may lie outside the data type.
-            valid &= np.any(
-                [band != mark for band, mark in zip(values, marks, strict=True)], axis=0
-            )
-        if palette is not None:
-            return palette[values[0]], valid
-        return to_rgb8(np.moveaxis(values, 0, 2)), valid
+        return image, valid
 
     placed = raster.crs is not None or not raster.transform.is_identity
     return ImageSource(

@@ -1,164 +1,474 @@
-"""predict(): images in, maps out."""
+"""predict(): images in, maps out.
 
-from collections.abc import Iterator
+In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos) and a model file. Out, for
+`field.tif`, in `predictions/`: `field_classes.tif` and `field_confidence.tif` (COGs on the image's
+own grid), `field_classes.tif.aux.xml` (class names), `field_areas.csv` and `field_preview.png`; for
+a photo the first two are PNGs and there is no `.aux.xml`.
+
+Results go to uncompressed scratch files in a hidden folder first, since a COG cannot be written in
+place, and get their names only when all of them are whole.
+"""
+
+import csv
+import glob
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
+import rasterio
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+from rich.table import Table
 
-from salakseg.classes import IGNORE_INDEX
-from salakseg.imagery.raster import ImageSource
-from salakseg.imagery.windows import Axis, plan_axis
-from salakseg.model.weights import Model
+from salakseg import __version__
+from salakseg.classes import IGNORE_INDEX, ClassMapping, read_class_mapping
+from salakseg.console import console, progress
+from salakseg.device import select_device
+from salakseg.errors import InputError, WorkError
+from salakseg.files import atomic_path, require_disk_space
+from salakseg.imagery.area import pixel_areas, unknown_area
+from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay
+from salakseg.imagery.photo import IMAGE_SUFFIXES
+from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, open_image, write_cog
+from salakseg.mapping.classify import Block, classify
+from salakseg.model.weights import Model, find_model, load_model
 
-# The sums of probabilities that are held at a time; the memory of a prediction follows from it.
-SUMS_BYTES = 128 << 20
+# Scratch of both maps, and at worst the maps themselves with overviews.
+BYTES_PER_PIXEL = 5
+PREVIEW_SIDE = 1000
+PREVIEW_MIN_WIDTH = 320
+FLAT_BORDER_SHARE = 0.25
+BORDER_SAMPLES = 64
+SQUARE_METRES_PER_HECTARE = 10_000
 
 
 @dataclass(frozen=True)
-class Block:
-    """The result for one rectangle of an image.
+class Prediction:
+    """What was written for one image.
 
     Attributes:
-        row, column: of its first pixel in the image.
-        labels: uint8 (h, w): class indices 0 … K-1, 255 where the pixel is not valid.
-        confidence: uint8 (h, w): probability of that class in percent, 255 where not valid.
-        image: uint8 (h, w, 3): the image itself.
+        image: the image.
+        classes, confidence, areas, preview: the files.
+        pixels: int64 (K,), pixels of each class.
+        square_metres: float64 (K,), their area on the ground; None where it cannot be known.
+        area_basis: how the areas are known, or why they are not.
     """
 
-    row: int
-    column: int
-    labels: NDArray[np.uint8]
-    confidence: NDArray[np.uint8]
-    image: NDArray[np.uint8]
+    image: Path
+    classes: Path
+    confidence: Path
+    areas: Path
+    preview: Path
+    pixels: NDArray[np.int64]
+    square_metres: NDArray[np.float64] | None
+    area_basis: str
 
 
-def classify(
-    model: Model,
-    source: ImageSource,
+def predict(
+    images: Sequence[Path | str],
     *,
-    tile: int | None = None,
+    model: Path | str = Path("best_model.pth"),
+    out: Path | str = Path("predictions"),
     overlap: float = 0.25,
+    tile: int | None = None,
     batch_size: int | None = None,
+    nodata: float | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
     amp: bool | None = None,
-) -> Iterator[Block]:
-    """Classify an image of any size in bounded memory.
+    generator: str | None = None,
+    class_mapping: Path | str | None = None,
+) -> list[Prediction]:
+    """Map images: classes, confidence, areas and a preview for each.
 
-    The image is swept downwards in bands of tiles; a band is as wide as `SUMS_BYTES` allows, and
-    only the rows that the next tiles overlap are carried over. The blocks cover every pixel once.
+    Of several images, one that cannot be read does not stop the others: it is named when it comes
+    and in the error at the end.
 
     Args:
-        tile: side of the tiles in pixels; None: the model's patch size.
+        images: files, folders and patterns, see `find_images`.
+        model: model file, or its name in `checkpoints/`.
+        out: folder for the maps.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
+        tile: side of the tiles in pixels; None: the patch size that the model was trained with.
         batch_size: tiles that the network takes at a time; None: by device.
+        nodata: a pixel is nodata where all its bands have this value; None: as the file says.
+        overwrite: replace maps that are there.
+        device: auto, cpu, cuda, cuda:1, mps.
         amp: mixed precision; None: where the device is fast at it.
+        generator, class_mapping: network and classes of a bare state dict.
+
+    Returns:
+        One `Prediction` an image, in the order of `find_images`.
 
     Raises:
-        InputError: option out of range, or a damaged file.
+        InputError: nothing to map, no such model, maps that are there already, two images of one
+            name, or images that cannot be read.
+        WorkError: disk full, out of memory.
     """
-    tile = tile or model.patch_size
-    down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
-    device = model.generator.mean.device
-    batch_size = batch_size or (32 if device.type == "cuda" else 4)
-    at_once = max(4, SUMS_BYTES // (4 * model.mapping.num_classes * tile * tile))
-    band = min(across.count, at_once)
-    step = max(1, at_once // band)
-    for first_column in range(0, across.count, band):
-        # A band needs the tile before it as well, whose ramp reaches into it.
-        columns = range(max(0, first_column - 1), min(first_column + band, across.count))
-        left = across.begin(columns[0])
-        right = across.begin(columns[-1]) + tile
-        own = across.own_begin(first_column), across.own_begin(first_column + band)
-        carried: Tensor | None = None
-        for first_row in range(0, down.count, step):
-            rows = range(first_row, min(first_row + step, down.count))
-            top, bottom = down.begin(rows[0]), down.begin(rows[-1]) + tile
-            image, valid = _read_padded(source, down, across, (top, bottom), (left, right))
-            sums = torch.zeros(
-                (model.mapping.num_classes, bottom - top, right - left), device=device
+    files = find_images([Path(image) for image in images])
+    out = Path(out)
+    _require_free_names(files, out, overwrite)
+    network = load_model(
+        find_model(Path(model)),
+        select_device(device),
+        generator,
+        read_class_mapping(Path(class_mapping)) if class_mapping is not None else None,
+    )
+    _require_writable(out)
+    done: list[Prediction] = []
+    failed: list[Path] = []
+    for number, file in enumerate(files, 1):
+        title = file.name if len(files) == 1 else f"{file.name} ({number} of {len(files)})"
+        try:
+            with open_image(file, nodata) as source, progress(title, _megapixels(source)) as bar:
+                if nodata is None:
+                    _suggest_nodata(source)
+                blocks = classify(
+                    network, source, tile=tile, overlap=overlap, batch_size=batch_size, amp=amp
+                )
+                result = _write_map(source, network, _counted(blocks, bar), out)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            console.print(f"Left out: {error}")
+            failed.append(file)
+            continue
+        except torch.OutOfMemoryError as error:
+            raise WorkError(
+                f"{file}: the device ran out of memory; make --tile or --batch-size smaller, "
+                "or use --device cpu"
+            ) from error
+        done.append(result)
+        if len(files) > 1:
+            console.print(f"{file} → {result.classes}")
+    if done:
+        _print_areas(done, network.mapping)
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(files)} images could not be mapped (the others are in {out}): "
+            + ", ".join(map(str, failed))
+        )
+    return done
+
+
+def find_images(arguments: Sequence[Path]) -> list[Path]:
+    """The image files that are meant, each once.
+
+    A file stands for itself, whatever its name; a folder for the images in it, or in its `images/`
+    where it has none itself; anything else is a pattern (`*`, `?`, `[…]`) for image files, since
+    not every shell expands them.
+
+    Raises:
+        InputError: an argument stands for no image.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        if argument.is_dir():
+            inside = _images_in(argument) or _images_in(argument / "images")
+            missing = "no images in this folder or in images/ below it"
+        elif argument.exists():
+            inside = [argument]
+        else:
+            inside = sorted(path for path in map(Path, glob.glob(str(argument))) if _is_image(path))
+            missing = "no such file" if not glob.has_magic(str(argument)) else "fits no image"
+        if not inside:
+            raise InputError(f"{argument}: {missing}; images are {', '.join(IMAGE_SUFFIXES)}")
+        found.update(dict.fromkeys(inside))
+    if not found:
+        raise InputError("no images given: name files, folders or patterns such as photos/*.jpg")
+    return list(found)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(filter(_is_image, folder.iterdir())) if folder.is_dir() else []
+
+
+def _is_image(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _output_names(image: Path) -> dict[str, str]:
+    suffix = ".png" if image.suffix.lower() in PHOTO_SUFFIXES else ".tif"
+    return {
+        "classes": f"{image.stem}_classes{suffix}",
+        "confidence": f"{image.stem}_confidence{suffix}",
+        "areas": f"{image.stem}_areas.csv",
+        "preview": f"{image.stem}_preview.png",
+    }
+
+
+def _require_free_names(files: list[Path], out: Path, overwrite: bool) -> None:
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        # Some file systems take upper and lower case for the same.
+        other = by_stem.setdefault(file.stem.casefold(), file)
+        if other != file:
+            raise InputError(
+                f"{other} and {file}: their maps would have the same names; "
+                "map them apart, each with its own --out"
             )
-            if carried is not None:
-                sums[:, : carried.shape[1]] = carried
-            _add_tiles(model, sums, image, valid, down, across, rows, columns, batch_size, amp)
-            carried = sums[:, down.stride * len(rows) :].clone()
-            inside = np.s_[
-                down.own_begin(rows[0]) - top : down.own_begin(rows[-1] + 1) - top,
-                own[0] - left : own[1] - left,
-            ]
-            confidence, labels = sums[:, inside[0], inside[1]].max(0)
-            missing = ~valid[inside]
-            yield Block(
-                down.own_begin(rows[0]),
-                own[0],
-                _to_bytes(labels, missing),
-                _to_bytes((confidence * 100).round().clamp(0, 100), missing),
-                image[inside],
+    there = [out / name for file in files for name in _output_names(file).values()]
+    there = [path for path in there if path.exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"
+        )
+
+
+def _require_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".partial-", dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written to ({error.strerror})") from error
+
+
+def _megapixels(source: ImageSource) -> int:
+    return max(1, source.height * source.width // 1_000_000)
+
+
+def _counted(blocks: Any, bar: Any) -> Any:
+    """The blocks as they come, each counted on the bar in megapixels."""
+    pixels = 0
+    for block in blocks:
+        yield block
+        before = pixels // 1_000_000
+        pixels += block.labels.size
+        bar.advance(pixels // 1_000_000 - before)
+
+
+def _suggest_nodata(source: ImageSource) -> None:
+    """Say so where much of the border is plain black or white and nothing calls it nodata."""
+    rows = np.linspace(0, source.height - 1, BORDER_SAMPLES).astype(int)
+    columns = np.linspace(0, source.width - 1, BORDER_SAMPLES).astype(int)
+    parts = [
+        (image[0, columns], valid[0, columns])
+        for image, valid in (source.read(row, 0, 1, source.width) for row in (0, source.height - 1))
+    ]
+    for row in rows:
+        image, valid = source.read(int(row), 0, 1, source.width)
+        parts.append((image[0, [0, -1]], valid[0, [0, -1]]))
+    border = np.concatenate([image for image, _ in parts])
+    valid = np.concatenate([valid for _, valid in parts])
+    for value, name in ((0, "black"), (255, "white")):
+        share = ((border == value).all(axis=1) & valid).mean()
+        if share >= FLAT_BORDER_SHARE:
+            console.print(
+                f"{source.path}: {share:.0%} of its border is plain {name} and not marked as "
+                f"nodata; if nothing was photographed there, add --nodata {value}"
             )
 
 
-def _to_bytes(values: Tensor, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    result = values.to(torch.uint8).cpu().numpy()
-    result[missing] = IGNORE_INDEX
+class _Shrunk:
+    """The image at the size of a preview, averaged block by block."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.step = max(1, ceil(max(source.height, source.width) / PREVIEW_SIDE))
+        self.shape = ceil(source.height / self.step), ceil(source.width / self.step)
+        self._sums = np.zeros((*self.shape, 3))
+        self._counts = np.zeros((*self.shape, 1))
+
+    def add(self, block: Block) -> None:
+        height, width = block.labels.shape
+        rows = np.arange(block.row, block.row + height) // self.step
+        columns = np.arange(block.column, block.column + width) // self.step
+        first_rows = np.flatnonzero(np.diff(rows, prepend=-1))
+        first_columns = np.flatnonzero(np.diff(columns, prepend=-1))
+        place = np.ix_(rows[first_rows], columns[first_columns])
+        by_row = np.add.reduceat(block.image, first_rows, axis=0, dtype=np.uint32)
+        self._sums[place] += np.add.reduceat(by_row, first_columns, axis=1)
+        self._counts[place] += np.outer(
+            np.diff(first_rows, append=height), np.diff(first_columns, append=width)
+        )[..., None]
+
+    def picture(self) -> Picture:
+        return (self._sums / self._counts).round().astype(np.uint8)
+
+
+def _write_map(source: ImageSource, model: Model, blocks: Any, out: Path) -> Prediction:
+    mapping = model.mapping
+    size = source.height * source.width
+    require_disk_space(out, BYTES_PER_PIXEL * size, f"the map of {source.path.name}")
+    unknown = unknown_area(source.crs, source.transform, source.width, source.height)
+    pixels = np.zeros(256, np.int64)
+    square_metres = np.zeros(256)
+    shrunk = _Shrunk(source)
+    names = _output_names(source.path)
+    with TemporaryDirectory(prefix=".partial-", dir=out) as temporary:
+        folder = Path(temporary)
+        try:
+            with (
+                _create_scratch(folder / "classes.tif", source, model) as classes,
+                _create_scratch(folder / "confidence.tif", source, model) as confidence,
+            ):
+                classes.write_colormap(1, dict(enumerate(map(tuple, mapping.palette.tolist()))))
+                for block in blocks:
+                    height, width = block.labels.shape
+                    window = Window(block.column, block.row, width, height)
+                    classes.write(block.labels, 1, window=window)
+                    confidence.write(block.confidence, 1, window=window)
+                    shrunk.add(block)
+                    labels = block.labels.ravel()
+                    pixels += np.bincount(labels, minlength=256)
+                    if unknown is None:
+                        areas = pixel_areas(
+                            source.crs, source.transform, block.column, block.row, width, height
+                        )
+                        square_metres += np.bincount(labels, areas.ravel(), minlength=256)
+            _finish(folder / "classes.tif", folder / names["classes"], "mode")
+            _finish(folder / "confidence.tif", folder / names["confidence"], "average")
+            small = _read_shrunk(folder / "classes.tif", shrunk.shape)
+        except RasterioError as error:
+            raise WorkError(f"{source.path}: its map could not be written ({error})") from error
+        if names["classes"].endswith(".tif"):
+            names["names"] = names["classes"] + ".aux.xml"
+            (folder / names["names"]).write_text(
+                _category_names(mapping), encoding="utf-8", newline="\n"
+            )
+        learnt = slice(mapping.num_classes)
+        result = Prediction(
+            source.path,
+            *(out / names[key] for key in ("classes", "confidence", "areas", "preview")),
+            pixels[learnt],
+            square_metres[learnt] if unknown is None else None,
+            "on the ellipsoid" if unknown is None else f"pixels only: {unknown}",
+        )
+        (folder / names["areas"]).write_text(
+            _areas_csv(result, mapping), encoding="utf-8", newline="\n"
+        )
+        Image.fromarray(_preview(shrunk.picture(), small, mapping)).save(folder / names["preview"])
+        for name in names.values():
+            with atomic_path(out / name) as final:
+                (folder / name).replace(final)
     return result
 
 
-def _read_padded(
-    source: ImageSource, down: Axis, across: Axis, rows: tuple[int, int], columns: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A window that may reach beyond the image, there filled by reflection."""
-    row_index, column_index = down.reflected(*rows), across.reflected(*columns)
-    top, left = row_index.min(), column_index.min()
-    image, valid = source.read(
-        int(top), int(left), int(row_index.max() - top + 1), int(column_index.max() - left + 1)
+def _create_scratch(path: Path, source: ImageSource, model: Model) -> Any:
+    """An uncompressed GeoTIFF of one uint8 band on the image's grid, open for writing."""
+    placed = {} if source.transform is None else {"transform": source.transform}
+    scratch = rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=source.height,
+        width=source.width,
+        count=1,
+        dtype="uint8",
+        nodata=IGNORE_INDEX,
+        crs=source.crs,
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        bigtiff="IF_SAFER",
+        **placed,
     )
-    place = np.ix_(row_index - top, column_index - left)
-    return image[place], valid[place]
+    scratch.update_tags(
+        TIFFTAG_SOFTWARE=f"salakseg {__version__}",
+        MODEL=Path(model.source).name,
+        ITERATION=model.iteration,
+    )
+    return scratch
 
 
-@torch.inference_mode()
-def _add_tiles(
-    model: Model,
-    sums: Tensor,
-    image: NDArray[np.uint8],
-    valid: NDArray[np.bool_],
-    down: Axis,
-    across: Axis,
-    rows: range,
-    columns: range,
-    batch_size: int,
-    amp: bool | None,
-) -> None:
-    """Add the weighted probabilities of the tiles (rows × columns) to `sums` (K, h, w)."""
-    top, left = down.begin(rows[0]), across.begin(columns[0])
-    tile = down.tile
-    places = []
-    for row in rows:
-        for column in columns:
-            y, x = down.begin(row) - top, across.begin(column) - left
-            if valid[y : y + tile, x : x + tile].any():
-                places.append((row, column, y, x))
-    for start in range(0, len(places), batch_size):
-        batch = places[start : start + batch_size]
-        tiles = np.stack(
-            [_filled(image[y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile])
-             for _, _, y, x in batch]
+def _finish(scratch: Path, path: Path, overview_resampling: str) -> None:
+    if path.suffix == ".tif":
+        write_cog(scratch, path, overview_resampling)
+        return
+    with rasterio.open(scratch) as raster:
+        image = Image.fromarray(raster.read(1))
+        if raster.colorinterp[0].name == "palette":
+            colors = raster.colormap(1)
+            image.putpalette([part for index in range(256) for part in colors[index][:3]])
+    image.save(path, transparency=IGNORE_INDEX)
+
+
+def _read_shrunk(scratch: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    with rasterio.open(scratch) as raster:
+        labels: NDArray[np.uint8] = raster.read(1, out_shape=shape, resampling=Resampling.mode)
+    return labels
+
+
+def _category_names(mapping: ClassMapping) -> str:
+    """GDAL's side-car file that gives the values of the band their names."""
+    categories = "\n".join(f"      <Category>{escape(name)}</Category>" for name in mapping.names)
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{categories}\n"
+        "    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )
+
+
+def _shares(pixels: NDArray[np.int64], square_metres: NDArray[np.float64] | None) -> Any:
+    """Share of each class: of the ground where its area is known, else of the pixels."""
+    amounts = pixels if square_metres is None else square_metres
+    return amounts / (amounts.sum() or 1)
+
+
+def _areas_csv(result: Prediction, mapping: ClassMapping) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", "pixels", "share", "m2", "hectares", "basis"])
+    shares = _shares(result.pixels, result.square_metres)
+    for index, name in enumerate(mapping.names):
+        metres = None if result.square_metres is None else result.square_metres[index]
+        writer.writerow(
+            [
+                name,
+                result.pixels[index],
+                f"{shares[index]:.6f}",
+                "" if metres is None else f"{metres:.3f}",
+                "" if metres is None else f"{metres / SQUARE_METRES_PER_HECTARE:.6f}",
+                result.area_basis,
+            ]
         )
-        inputs = torch.from_numpy(tiles).to(sums.device).permute(0, 3, 1, 2)
-        for (row, column, y, x), probabilities in zip(
-            batch, model.probabilities(inputs, amp), strict=True
-        ):
-            weight = np.outer(down.weight(row), across.weight(column))
-            sums[:, y : y + tile, x : x + tile].addcmul_(
-                probabilities, torch.from_numpy(weight).to(sums.device)
-            )
+    return text.getvalue()
 
 
-def _filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The tile with the mean colour of its valid pixels where it has none: no edges to see there."""
-    if valid.all():
-        return image
-    image = image.copy()
-    image[~valid] = image[valid].mean(axis=0).round()
-    return image
+def _preview(image: Picture, labels: NDArray[np.uint8], mapping: ClassMapping) -> Picture:
+    """The image, beside it the classes laid over it, the legend below."""
+    height, width = labels.shape
+    key = legend(mapping, max(2 * width + MARGIN, PREVIEW_MIN_WIDTH))
+    sheet = np.full((height + len(key), key.shape[1], 3), 255, np.uint8)
+    sheet[:height, :width] = image
+    sheet[:height, width + MARGIN : 2 * width + MARGIN] = overlay(image, labels, mapping)
+    sheet[height:] = key
+    return sheet
+
+
+def _print_areas(results: list[Prediction], mapping: ClassMapping) -> None:
+    pixels = np.sum([result.pixels for result in results], axis=0)
+    known = [result.square_metres for result in results if result.square_metres is not None]
+    # A sum over some of the images only would be taken for all of them.
+    square_metres = np.sum(known, axis=0) if len(known) == len(results) else None
+    one = len(results) == 1
+    table = Table(title=str(results[0].classes) if one else f"{len(results)} maps")
+    table.add_column("class")
+    for heading in ("pixels", "ha", "%"):
+        table.add_column(heading, justify="right")
+    shares = _shares(pixels, square_metres)
+    rows = [*zip(mapping.names, pixels, shares, strict=True), ("total", pixels.sum(), shares.sum())]
+    hectares = [None] * len(rows)
+    if square_metres is not None:
+        hectares = [*square_metres, square_metres.sum()]
+    for (name, count, share), area in zip(rows, hectares, strict=True):
+        table.add_row(
+            name,
+            f"{count:,}",
+            "" if area is None else f"{area / SQUARE_METRES_PER_HECTARE:,.4f}",
+            f"{100 * share:.1f}",
+        )
+    console.print(table)
+    for basis in sorted({result.area_basis for result in results}):
+        console.print(f"Areas: {basis}")

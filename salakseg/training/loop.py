@@ -413,7 +413,7 @@ class Run:
                 "counts": self.shards.samples.split.value_counts().sort_index().to_dict(),
                 "shards": self.shards.fingerprint,
                 "salakseg": salakseg.__version__,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
             },
         )
 
@@ -579,7 +579,7 @@ def _finish(run: Run, seconds: float) -> dict[str, Any]:
         "final_val_miou": None if run.val_confusion is None else scores(run.val_confusion).miou,
         "seconds_of_last_start": round(seconds, 1),
         "salakseg": salakseg.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": str(run.step.device),
     }

@@ -1,0 +1,419 @@
+"""patchify: photos and masks in, patches out that hold every pixel once more, exactly."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from salakseg.classes import read_class_mapping, read_mask
+from salakseg.data import patchify as patchify_module
+from salakseg.data.patchify import LAYOUT_COLUMNS, patch_places, patchify
+from salakseg.errors import InputError, WorkError
+from salakseg.imagery.photo import read_photo
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
+GEO = Path(__file__).parents[3] / "shared" / "geo"
+MAPPING = read_class_mapping(SAMPLES / "class_mapping.csv")
+NAMES = ("tile1_part001", "tile2_part004")  # an RGB mask and a palette mask
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two photos with masks in DATA, one without in DATA/flight1."""
+    data = tmp_path / "data"
+    for folder in ("images", "masks", "flight1/images"):
+        (data / folder).mkdir(parents=True)
+    for name in NAMES:
+        shutil.copy(SAMPLES / "images" / f"{name}.jpg", data / "images")
+        shutil.copy(SAMPLES / "masks" / f"{name}.png", data / "masks")
+    shutil.copy(SAMPLES / "images" / "tile3_part005.jpg", data / "flight1" / "images")
+    shutil.copy(SAMPLES / "class_mapping.csv", data)
+    return data
+
+
+def layout(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "layout.csv", encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert tuple(reader.fieldnames or ()) == LAYOUT_COLUMNS
+    return rows
+
+
+def reassembled(folder: Path, kind: str, read) -> dict[str, np.ndarray]:
+    """Full pictures by base image from the patches; pixels that no patch covers are 7."""
+    pictures: dict[str, np.ndarray] = {}
+    for row in layout(folder):
+        patch = read(folder / kind / f"{row['patch']}.png")
+        x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
+        assert patch.shape[:2] == (height, width)
+        full = pictures.setdefault(
+            row["base_image"],
+            np.full((int(row["image_height"]), int(row["image_width"]), *patch.shape[2:]), 7, "u1"),
+        )
+        full[y : y + height, x : x + width] = patch
+    return pictures
+
+
+def labels_of(path: Path) -> np.ndarray:
+    return read_mask(path, MAPPING).labels
+
+
+def write_mask(path: Path, values: np.ndarray, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+def file_bytes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+@pytest.mark.parametrize(
+    ("length", "places"),
+    [(256, [0]), (100, [0]), (257, [0, 1]), (512, [0, 256]), (600, [0, 256, 344])],
+)
+def test_the_last_patch_is_moved_inwards(length: int, places: list[int]) -> None:
+    assert patch_places(length, 256) == places
+
+
+def test_photos_and_masks_come_back_from_their_patches(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    counts = patchify(data, out=out, num_workers=1)
+    # 384×320 pixels are two patches by two.
+    assert counts == {"photos": 3, "cut": 3, "patches": 12, "masked": 8, "nodata": 0}
+    photos = reassembled(out, "images", read_photo)
+    masks = reassembled(out, "masks", labels_of)
+    for name in NAMES:
+        assert np.array_equal(photos[name], read_photo(data / "images" / f"{name}.jpg"))
+        assert np.array_equal(masks[name], labels_of(data / "masks" / f"{name}.png"))
+    assert (out / "class_mapping.csv").read_bytes() == (data / "class_mapping.csv").read_bytes()
+    assert sorted(path.name for path in (out / "flight1").iterdir()) == ["images", "layout.csv"]
+    last = layout(out)[3]
+    assert last["patch"] == "tile1_part001_patch_001_001"
+    assert (last["row"], last["column"], last["x"], last["y"]) == ("1", "1", "128", "64")
+    assert (last["source"], last["crs"], last["pixel_size"]) == ("images/tile1_part001.jpg", "", "")
+
+
+def test_the_number_of_workers_changes_nothing(data: Path, tmp_path: Path) -> None:
+    patchify(data, out=tmp_path / "one", num_workers=1)
+    patchify(data, out=tmp_path / "two", num_workers=2)
+    assert file_bytes(tmp_path / "one") == file_bytes(tmp_path / "two")
+
+
+def test_small_photos_give_small_patches(data: Path, tmp_path: Path) -> None:
+    patchify(data, out=tmp_path / "out", size=350, num_workers=1)
+    rows = [row for row in layout(tmp_path / "out") if row["base_image"] == NAMES[0]]
+    assert [(row["x"], row["width"], row["height"]) for row in rows] == [
+        ("0", "350", "320"),
+        ("34", "350", "320"),
+    ]
+
+
+def test_running_again_does_what_is_missing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    patchify(data, out=out, num_workers=1)
+    whole = file_bytes(out)
+    assert patchify(data, out=out, num_workers=1)["cut"] == 0
+    (out / "masks" / f"{NAMES[1]}_patch_001_000.png").unlink()
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    assert file_bytes(out) == whole
+
+
+def test_an_interrupted_run_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patchify(data, out=tmp_path / "whole", num_workers=1)
+    real, written = patchify_module._write_png, []
+
+    def write_until_interrupted(path: Path, *rest: object) -> None:
+        if len(written) == 10:
+            raise KeyboardInterrupt
+        written.append(path)
+        real(path, *rest)
+
+    monkeypatch.setattr(patchify_module, "_write_png", write_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        patchify(data, out=tmp_path / "out", num_workers=1)
+    monkeypatch.setattr(patchify_module, "_write_png", real)
+    assert patchify(data, out=tmp_path / "out", num_workers=1)["cut"] == 2
+    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "whole")
+
+
+def test_a_changed_photo_is_cut_again_and_leaves_no_old_patches(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    patchify(data, out=out, num_workers=1)
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        path = data / kind / f"{NAMES[0]}.{suffix}"
+        with Image.open(path) as image:
+            image.crop((0, 0, 300, 200)).save(path)
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    patchify(data, out=tmp_path / "fresh", num_workers=1)
+    assert file_bytes(out) == file_bytes(tmp_path / "fresh")
+
+
+def test_patches_of_other_sizes_or_photos_are_not_mixed(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    patchify(data, out=out, num_workers=1)
+    with pytest.raises(InputError, match=r"patches of 256 pixels, --size is 128"):
+        patchify(data, out=out, size=128, num_workers=1)
+    moved = data.rename(tmp_path / "moved")
+    assert patchify(moved, out=out, num_workers=1)["cut"] == 0  # the same photos elsewhere
+    other = tmp_path / "other"
+    shutil.copytree(moved, other)
+    os.utime(other / "images" / f"{NAMES[0]}.jpg", (time.time(), 1e9))
+    with pytest.raises(InputError, match="another photo"):
+        patchify(other, out=out, num_workers=1)
+    (moved / "flight1" / "images" / "tile3_part005.jpg").unlink()
+    with pytest.raises(InputError, match=r"not in .*flight1/images/tile3_part005\.jpg"):
+        patchify(moved, out=out, num_workers=1)
+    (out / ".patchify.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be read"):
+        patchify(moved, out=out, num_workers=1)
+    (out / ".patchify.json").unlink()
+    with pytest.raises(InputError, match="not written by this command"):
+        patchify(moved, out=out, num_workers=1)
+
+
+def masks_of_all_kinds() -> dict[str, np.ndarray | Image.Image]:
+    """The same rows 0 … 5 in each encoding that `read_mask` knows."""
+    rows = np.random.default_rng(0).integers(0, 6, (10, 13), dtype=np.uint8).repeat(9, 0)
+    rows = rows.repeat(9, 1)  # 90×117, in squares so that a JPEG has flat colour inside
+    table = np.array([color for _, color, _ in MAPPING.rows], np.uint8)
+    stray = table[rows]
+    stray[:20, :20] = (1, 2, 3)
+    alpha = np.where(rows == 5, 0, 255).astype(np.uint8)
+    by_color, by_row = Image.fromarray(5 - rows), Image.fromarray(rows)
+    by_color.putpalette(table[::-1].tobytes())
+    by_row.putpalette(np.arange(200, 218, dtype=np.uint8).tobytes())
+    return {
+        "rgb.png": stray,
+        "rgb.tif": stray,
+        "rgba.png": np.dstack([stray, alpha]),
+        "rgba.tif": np.dstack([stray, alpha]),
+        "grey.png": rows,
+        "grey.tif": rows,
+        "sixteen.png": rows.astype(np.uint16),
+        "sixteen.tif": rows.astype(np.uint16),
+        "thirtytwo.tif": np.where(rows == 5, -1, rows).astype(np.int32),
+        "palette_colors.png": by_color,
+        "palette_colors.tif": by_color,
+        "palette_rows.png": by_row,
+        "palette_rows.tif": by_row,
+        "jpeg.jpg": table[rows],
+    }
+
+
+def test_every_kind_of_mask_is_read_alike_before_and_after(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    shutil.copy(SAMPLES / "class_mapping.csv", data)
+    kinds = masks_of_all_kinds()
+    for name, values in kinds.items():
+        picture = values if isinstance(values, Image.Image) else Image.fromarray(values)
+        picture.save(data / "masks" / name.replace(".", "_", 1).replace("_", ".", 0))
+    # Grey of 4 bits, which Pillow writes only from a palette and GDAL writes as such.
+    for name, driver in (("four.png", "PNG"), ("four.tif", "GTiff")):
+        with rasterio.open(
+            data / "masks" / name, "w", driver, 117, 90, 1, dtype="uint8", nbits=4
+        ) as raster:
+            raster.write(kinds["grey.png"], 1)
+    for mask in list((data / "masks").iterdir()):
+        if mask.suffix == ".xml":
+            mask.unlink()
+            continue
+        renamed = mask.rename(mask.with_name(f"{mask.stem}_{mask.suffix[1:]}{mask.suffix}"))
+        Image.new("RGB", (117, 90)).save(data / "images" / f"{renamed.stem}.png")
+    patchify(data, out=out, size=50, num_workers=1)
+    masks = reassembled(out, "masks", labels_of)
+    assert len(masks) == len(kinds) + 2
+    for path in sorted((data / "masks").iterdir()):
+        whole = labels_of(path)
+        assert len(np.unique(whole)) >= 5, path.name
+        assert np.array_equal(masks[path.stem], whole), path.name
+
+
+def test_a_mask_a_pixel_off_is_cropped_with_its_photo(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = data / "masks" / f"{NAMES[0]}.png"
+    with Image.open(path) as mask:
+        mask.crop((0, 0, 383, 322)).save(path)
+    patchify(data, out=tmp_path / "out", num_workers=1)
+    rows = [row for row in layout(tmp_path / "out") if row["base_image"] == NAMES[0]]
+    assert max(int(row["x"]) + int(row["width"]) for row in rows) == 383
+    assert max(int(row["y"]) + int(row["height"]) for row in rows) == 320
+    assert "photo 384×320, mask 383×322" in capsys.readouterr().out
+
+
+def test_exif_orientation_is_applied(data: Path, tmp_path: Path) -> None:
+    path = data / "images" / f"{NAMES[0]}.jpg"
+    mask = data / "masks" / f"{NAMES[0]}.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif, quality=95)
+    with pytest.raises(InputError, match=r"384×320 .*320×384 once turned upright"):
+        patchify(data, out=tmp_path / "out", num_workers=1)
+    assert not (tmp_path / "out").exists()
+    with Image.open(mask) as image:
+        image.transpose(Image.Transpose.ROTATE_270).save(mask)
+    patchify(data, out=tmp_path / "out", num_workers=1)
+    upright = reassembled(tmp_path / "out", "images", read_photo)[NAMES[0]]
+    assert upright.shape == (384, 320, 3)
+    assert np.array_equal(upright, read_photo(path))
+
+
+def write_geotiff(path: Path, pixels: np.ndarray, **profile: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands, height, width = pixels.shape
+    georeference = {"crs": "EPSG:32748", "transform": from_origin(400000, 9150000, 0.1, 0.1)}
+    with rasterio.open(
+        path, "w", "GTiff", width, height, bands, dtype=pixels.dtype, **georeference | profile
+    ) as raster:
+        raster.write(pixels)
+
+
+def test_geotiffs_keep_their_place_and_leave_out_nodata(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (4, 130, 200), dtype=np.uint16)
+    pixels[0, :, :64] = 0  # one band at the nodata value is no nodata
+    pixels[:, 64:, 64:] = 0
+    write_geotiff(tmp_path / "data/images/field.tif", pixels, nodata=0, blockysize=3)
+    counts = patchify(tmp_path / "data", out=tmp_path / "out", size=64, num_workers=1)
+    assert (counts["patches"], counts["nodata"]) == (6, 6)
+    rows = layout(tmp_path / "out")
+    assert {row["crs"] for row in rows} == {"EPSG:32748"}
+    assert {row["transform"] for row in rows} == {"0.1 0.0 400000.0 0.0 -0.1 9150000.0"}
+    assert float(rows[0]["pixel_size"]) == pytest.approx(0.1, rel=1e-3)
+    whole = read_photo(tmp_path / "data/images/field.tif")
+    back = reassembled(tmp_path / "out", "images", read_photo)["field"]
+    assert np.array_equal(back[:64], whole[:64])
+    assert np.array_equal(back[:, :64], whole[:, :64])
+    assert (back[66:, 72:] == 7).all()
+
+
+def test_a_geotiff_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 300, 70), dtype=np.uint8)
+    write_geotiff(tmp_path / "data/images/a.tif", pixels)
+    write_geotiff(tmp_path / "data/masks/a.tif", pixels[:1] % 6)
+    heights = defaultdict(list)
+    open_raster = patchify_module._open_raster
+
+    class Watched:
+        def __init__(self, path: Path) -> None:
+            self.raster, self.path = open_raster(path), path
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.raster, name)
+
+        def __enter__(self) -> "Watched":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.raster.close()
+
+        def read(self, window: rasterio.windows.Window) -> np.ndarray:
+            heights[self.path.parent.name].append(window.height)
+            return self.raster.read(window=window)
+
+    monkeypatch.setattr(patchify_module, "_open_raster", Watched)
+    patchify(tmp_path / "data", out=tmp_path / "out", size=64, num_workers=1)
+    assert heights == {"images": [64] * 5, "masks": [64] * 5}
+
+
+@pytest.mark.skipif(not GEO.is_dir(), reason="needs ../shared/geo")
+def test_real_orthomosaics(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for path in GEO.glob("*.tif"):
+        shutil.copyfile(path, tmp_path / "data" / "images" / path.name)
+    patchify(tmp_path / "data", out=tmp_path / "out", num_workers=2)
+    back = reassembled(tmp_path / "out", "images", read_photo)
+    for path in GEO.glob("*.tif"):
+        assert np.array_equal(back[path.stem], read_photo(path)), path.name
+    sizes = {row["base_image"]: float(row["pixel_size"]) for row in layout(tmp_path / "out")}
+    # World Mercator near 14.6° N: the nominal 10 cm are 6.3 % less in area on the ground.
+    nominal = 0.10009765625 * 0.0999755859375
+    assert sizes["river_mercator_10cm"] ** 2 / nominal == pytest.approx(1 - 0.063, abs=5e-4)
+    assert sizes["savanna_utm_2cm"] == pytest.approx(0.018, rel=1e-3)
+
+
+def test_what_cannot_be_cut_is_one_clear_line(data: Path, tmp_path: Path) -> None:
+    def refuses(message: str, data: Path = data, out: Path = tmp_path / "out") -> None:
+        with pytest.raises(InputError, match=message):
+            patchify(data, out=out, num_workers=1)
+        assert not (tmp_path / "out").exists()
+
+    refuses("no such folder", data=tmp_path / "missing")
+    refuses("no photos .* in any images/ folder", data=data / "images")
+    refuses("lies inside", out=data / "patches")
+    refuses("lies inside", out=data)
+    refuses("lies inside", out=data.parent)
+    write_mask(data / "images" / f"{NAMES[0]}.PNG", np.zeros((4, 4), np.uint8))
+    refuses(rf"{NAMES[0]}\.PNG and {NAMES[0]}\.jpg: two files of one name")
+    (data / "images" / f"{NAMES[0]}.PNG").unlink()
+    lonely = write_mask(data / "masks" / "nobody.png", np.zeros((4, 4), np.uint8))
+    refuses(r"nobody\.png: a mask without a photo")
+    lonely.unlink()
+    mask = write_mask(data / "masks" / f"{NAMES[0]}.png", np.zeros((310, 384), np.uint8))
+    refuses(rf"masks.{NAMES[0]}\.png is 384×310 pixels, its photo .*{NAMES[0]}\.jpg 384×320")
+    mask.unlink()
+    mask = write_mask(mask.with_suffix(".jpg"), np.zeros((320, 384, 3), np.uint8))
+    (data / "class_mapping.csv").unlink()
+    refuses(r"a JPEG mask.*put class_mapping\.csv in")
+    mask.unlink()
+    (data / "images" / "broken.jpg").write_bytes(b"\xff\xd8no photo")
+    refuses(r"broken\.jpg: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.zeros((320, 384, 2), np.uint8), "'LA'"),
+        (np.zeros((320, 384), np.float32), "1 bands of float32"),
+    ],
+)
+def test_masks_that_hold_no_classes_are_refused(
+    data: Path, tmp_path: Path, values: np.ndarray, what: str
+) -> None:
+    (data / "masks" / f"{NAMES[0]}.png").unlink()
+    suffix = ".tif" if values.dtype == np.float32 else ".png"
+    write_mask(data / "masks" / f"{NAMES[0]}{suffix}", values)
+    with pytest.raises(InputError, match=f"{NAMES[0]}.*{what}"):
+        patchify(data, out=tmp_path / "out", num_workers=1)
+
+
+def test_a_truncated_photo_stops_with_its_name_and_keeps_what_is_done(
+    data: Path, tmp_path: Path
+) -> None:
+    path = data / "images" / f"{NAMES[1]}.jpg"
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(InputError, match=rf"{NAMES[1]}\.jpg"):
+        patchify(data, out=tmp_path / "out", num_workers=1)
+    record = json.loads((tmp_path / "out" / ".patchify.json").read_text(encoding="utf-8"))
+    assert (
+        list(record["photos"])
+        == ["flight1/images/tile3_part005.jpg", "images/" + NAMES[0] + ".jpg"][1:]
+    )
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(WorkError, match="cutting 3 photos needs"):
+        patchify(data, out=tmp_path / "out", num_workers=1)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,151 @@
+"""The command line, as a person runs it: in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from tests.conftest import SAMPLES
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "salakseg", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+
+
+def succeed(*arguments: object) -> str:
+    done = run(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fail(*arguments: object, code: int = 2) -> str:
+    """The one line that a failing command says."""
+    done = run(*arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("Error: "), done.stderr
+    return lines[0]
+
+
+def test_the_whole_way_through(split_file: Path) -> None:
+    """patchify, index, shard, train, eval, predict; defaults wherever there is one."""
+    succeed("patchify", SAMPLES, "--out", "DATA", "--size", 128)
+    said = succeed("index", "DATA", "--split-file", split_file)
+    assert "TOTAL PATCHES: 72 images, 72 masks" in said
+    assert "27 shards" not in succeed("shard")
+    said = succeed(
+        *("train", "--num-steps", 40, "--batch-size", 4, "--generator", "tiny"),
+        *("--encoder-weights", "none", "--eval-every", 20, "--device", "cpu"),
+    )
+    assert "Iter 40/40 | Loss_CE: " in said
+    assert "Evaluating at iteration 20" in said
+
+    said = succeed("eval", "best_model.pth", "--device", "cpu")
+    metrics = json.loads(Path("eval/metrics.json").read_text(encoding="utf-8"))
+    assert 0 < metrics["miou"] < 1
+    assert f"{metrics['miou']:.4f}" in said
+    for name in ("per_class.csv", "confusion_matrix.csv", "confusion_matrix.png"):
+        assert Path("eval", name).stat().st_size > 0
+
+    photo = SAMPLES / "images" / "tile8_part001.jpg"
+    succeed("predict", photo, "--device", "cpu")
+    with Image.open("predictions/tile8_part001_classes.png") as classes:
+        assert classes.size == (384, 320)
+    assert Path("predictions/tile8_part001_preview.png").exists()
+
+    # The same photo as an orthomosaic, in a pattern that no shell has expanded.
+    with Image.open(photo) as image:
+        pixels = np.moveaxis(np.asarray(image), 2, 0)
+    place = from_origin(500_000, 2_780_000, 0.3, 0.3)
+    with rasterio.open(
+        *("field.tif", "w"),
+        driver="GTiff",
+        width=384,
+        height=320,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32640",
+        transform=place,
+    ) as raster:
+        raster.write(pixels)
+    succeed("predict", "fie*.tif", "--device", "cpu")
+    with rasterio.open("predictions/field_classes.tif") as result:
+        assert (result.crs, result.transform) == ("EPSG:32640", place)
+        assert result.shape == (320, 384)
+
+    # What belongs to other commands, and what is there already.
+    assert "--resume" in fail("train", "--num-steps", 1, "--generator", "tiny")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, salakseg.cli\n"
+        "try: salakseg.cli.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'rasterio', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command() -> None:
+    said = succeed("--help")
+    for command in ("patchify", "index", "shard", "train", "eval", "predict"):
+        assert command in said
+
+
+@pytest.mark.parametrize(
+    ("option", "command"),
+    [
+        ("--data-root", "salakseg index DATA"),
+        ("--class-mapping", "salakseg index --class-mapping"),
+        ("--num-classes", "salakseg index --class-mapping"),
+        ("--val-split", "salakseg index --val-split"),
+        ("--labeled-list", "salakseg index --labeled-list"),
+    ],
+)
+def test_options_of_the_guides_train_name_the_command_that_takes_them(
+    option: str, command: str
+) -> None:
+    assert command in fail("train", option, "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("index", "nowhere"), "nowhere"),
+        (("shard",), "salakseg index"),
+        (("train",), "salakseg shard"),
+        (("eval", "best_model.pth"), "best_model.pth: no such model file"),
+        (("predict", "nowhere.tif"), "nowhere.tif"),
+        (("patchify", "nowhere", "--out", "x"), "nowhere"),
+    ],
+)
+def test_nothing_there(arguments: tuple[str, ...], message: str) -> None:
+    assert message in fail(*arguments)
+
+
+def test_every_function_is_there_from_python() -> None:
+    import salakseg
+
+    for name in salakseg.__all__:
+        assert callable(getattr(salakseg, name))
+    with pytest.raises(AttributeError):
+        salakseg.segment  # noqa: B018

@@ -1,0 +1,276 @@
+import csv
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from salakseg import train
+from salakseg.data.shards import Shards
+from salakseg.errors import InputError
+from salakseg.model.weights import load_model
+from salakseg.training import loop
+from salakseg.training.checkpoint import read_checkpoint
+
+
+def small_run(shards_dir: Path, **options: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "shards_dir": shards_dir,
+        "generator": "tiny",
+        "encoder_weights": "none",
+        "num_steps": 6,
+        "batch_size": 2,
+        "eval_every": 4,
+        "save_pred_every": 4,
+        "save_latest_every": 2,
+        "device": "cpu",
+    }
+    return train(**(defaults | options))
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(path, weights_only=True)["state"])
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = tensors(a), tensors(b)
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small_run(shards_dir)
+    assert {path.name for path in Path("checkpoints").iterdir()} == {
+        "latest_checkpoint.pth",
+        "latest_model.pth",
+        "latest_model_D.pth",
+        "best_model.pth",
+        "best_model_D.pth",
+        "checkpoint_4.pth",
+        "checkpoint_6.pth",
+        "final_model.pth",
+        "final_model_D.pth",
+        "log.csv",
+        "timing.csv",
+        "run.json",
+    }
+    said = capsys.readouterr().out
+    assert "Iter 6/6 | Loss_CE: " in said
+    assert "Evaluating at iteration 4" in said
+    assert "✓ New best validation mIoU" in said
+    assert run["best_iteration"] in (4, 6)
+
+    model = load_model(Path("checkpoints/final_model.pth"))
+    assert model.mapping.names == ["Water", "Building", "Road", "Vegetation", "Land"]
+    assert model.patch_size == 128
+    assert model.val_confusion is not None and model.val_confusion.sum() > 0
+    assert model.training["options"]["generator"] == "tiny"
+    content = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))
+    for key in (
+        *("iteration", "model_state", "model_D_state", "optimizer_state", "optimizer_D_state"),
+        "best_val_miou",
+    ):
+        assert key in content
+
+
+def test_a_resumed_run_ends_with_the_same_bits(shards_dir: Path) -> None:
+    whole, parted = Path("whole"), Path("parted")
+    small_run(shards_dir, checkpoint_dir=whole)
+    small_run(shards_dir, checkpoint_dir=parted)
+    # As a kill after iteration 5 leaves it.
+    for name in ("final_model.pth", "checkpoint_6.pth", "run.json"):
+        (parted / name).unlink()
+    (parted / "checkpoint_4.pth").replace(parted / "latest_checkpoint.pth")
+    train(shards_dir=shards_dir, checkpoint_dir=parted, resume=True, device="cpu", num_workers=1)
+    assert same(whole / "final_model.pth", parted / "final_model.pth")
+    assert same(whole / "best_model.pth", parted / "best_model.pth")
+    assert (whole / "log.csv").read_bytes() == (parted / "log.csv").read_bytes()
+
+
+def test_the_model_is_the_same_with_workers(shards_dir: Path) -> None:
+    for workers in (0, 2):
+        small_run(shards_dir, checkpoint_dir=Path(f"w{workers}"), num_workers=workers, num_steps=3)
+    assert same(Path("w0/final_model.pth"), Path("w2/final_model.pth"))
+
+
+def test_another_seed_gives_another_model(shards_dir: Path) -> None:
+    for seed in (0, 1):
+        small_run(shards_dir, checkpoint_dir=Path(f"s{seed}"), num_steps=1, seed=seed)
+    assert not same(Path("s0/final_model.pth"), Path("s1/final_model.pth"))
+
+
+def test_supervised_has_no_discriminator_and_uses_every_label(
+    shards_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(shards_dir, method="supervised", num_steps=2)
+    assert not list(Path("checkpoints").glob("*_D.pth"))
+    said = capsys.readouterr().out
+    assert "27 labelled patches, 18 for validation" in said
+
+
+def test_without_unlabelled_patches_it_says_so(
+    shards: Shards,
+    shards_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelled = shards.samples[shards.samples.split != "unlabeled"]
+    bare = Shards(shards.folder, shards.mapping, 128, None, labelled, "")
+    monkeypatch.setattr(loop, "read_shards", lambda _: bare)
+    small_run(shards_dir, num_steps=1)
+    assert "training on the labelled ones alone" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_run_is_refused_and_overwrite_starts_over(shards_dir: Path) -> None:
+    small_run(shards_dir, num_steps=2)
+    with pytest.raises(InputError, match="--resume"):
+        small_run(shards_dir, num_steps=2)
+    small_run(shards_dir, num_steps=1, overwrite=True)
+    assert not Path("checkpoints/checkpoint_2.pth").exists()
+
+
+def test_a_finished_run_can_be_extended(
+    shards_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(shards_dir, num_steps=2)
+    run = train(
+        shards_dir=shards_dir,
+        restore_from=Path("checkpoints/latest_checkpoint.pth"),
+        checkpoint_dir=Path("extended"),
+        num_steps=4,
+        device="cpu",
+    )
+    assert run["iterations"] == 4
+    assert run["options"]["generator"] == "tiny"
+    assert "--num-steps is now 4, was 2" in capsys.readouterr().out
+
+
+def test_weights_alone_start_a_new_run_and_it_says_what_is_lost(
+    shards_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(shards_dir, num_steps=2)
+    run = small_run(
+        shards_dir,
+        restore_from=Path("checkpoints/best_model.pth"),
+        checkpoint_dir=Path("again"),
+        num_steps=1,
+    )
+    assert run["iterations"] == 1
+    said = capsys.readouterr().out
+    assert "Starting at iteration 0 with the weights of" in said and "are lost" in said
+
+
+def test_ctrl_c_finishes_the_iteration_saves_and_says_how_to_go_on(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = threading.Event()
+    original = loop.Step.__call__
+
+    def noted(self: loop.Step, *batches: Any) -> None:
+        original(self, *batches)
+        started.set()
+
+    def interrupt() -> None:
+        started.wait(60)
+        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Step, "__call__", noted)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        small_run(shards_dir, num_steps=10_000, eval_every=10_000, save_latest_every=10_000)
+    thread.join()
+    assert "salakseg train --resume" in capsys.readouterr().out
+    done = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["iteration"]
+    assert 1 <= done < 10_000
+
+
+def test_log_has_a_row_every_hundred_iterations_and_one_an_evaluation(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 3)
+    small_run(shards_dir)
+    with open("checkpoints/log.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["iteration"], bool(row["loss_ce"]), bool(row["val_miou"])) for row in rows] == [
+        ("3", True, False),
+        ("4", False, True),
+        ("6", True, False),
+        ("6", False, True),
+    ]
+
+
+def test_losses_that_are_no_numbers_end_the_run(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: loop.Step, *batches: Any) -> None:
+        self.totals += torch.nan
+
+    monkeypatch.setattr(loop.Step, "__call__", spoil)
+    with pytest.raises(loop.WorkError, match="--learning-rate"):
+        small_run(shards_dir, num_steps=1)
+    assert not Path("checkpoints/final_model.pth").exists()
+
+
+def test_a_full_disk_keeps_the_last_good_file(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, saves = torch.save, []
+
+    def fills_up(content: Any, file: Any) -> None:
+        saves.append(file)
+        if len(saves) > 3:  # the first save of the family went well
+            raise OSError(28, "No space left on device")
+        original(content, file)
+
+    monkeypatch.setattr(torch, "save", fills_up)
+    with pytest.raises(loop.WorkError, match="make room"):
+        small_run(shards_dir, eval_every=100)
+    assert read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["iteration"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 100}, r"--batch-size 100: .*\(27\)"),
+        ({"method": "magic"}, "--method magic"),
+        ({"threshold_st": "high"}, "--threshold-st high"),
+        ({"threshold_st": "2"}, "--threshold-st 2"),
+        ({"num_steps": 0}, "--num-steps"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"generator": "resnet"}, "--generator resnet"),
+        ({"encoder_weights": "missing.pth"}, "--encoder-weights missing.pth"),
+        ({"device": "cuda:77"}, "--device cuda:77"),
+        ({"num_workers": -1}, "--num-workers -1"),
+        ({"restore_from": Path("missing.pth")}, "missing.pth: no such file"),
+        ({"shards_dir": Path("nowhere")}, "salakseg shard"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing_behind(
+    shards_dir: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        small_run(shards_dir, **options)
+    assert "\n" not in str(error.value)
+    assert not Path("checkpoints").exists()
+
+
+def test_what_cannot_change_on_resume(shards_dir: Path) -> None:
+    small_run(shards_dir, num_steps=1)
+    with pytest.raises(InputError, match=r"--generator .* cannot change"):
+        train(shards_dir=shards_dir, resume=True, generator="fpn-mobilenet_v2", device="cpu")
+
+
+def test_probes_are_kept_from_training_where_there_are_enough_labels(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(loop._probe_rows(shards, 0)) == 0  # 5 % of 27 patches measure nothing
+    monkeypatch.setattr(loop, "PROBE_SHARE", 0.3)
+    rows = loop._probe_rows(shards, 0)
+    assert len(rows) == 8 and len(np.unique(rows)) == 8
+    assert (rows != loop._probe_rows(shards, 1)).any()
