@@ -64,6 +64,7 @@ LAYOUT_COLUMNS = (
     "transform",
     "source",
 )
+PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png")
 LAYOUT = "layout.csv"
 RECORD = ".patchify.json"
 RECORD_FORMAT = "salakseg-patchify-1"
@@ -74,7 +75,7 @@ SIZE_TOLERANCE = 2
 BYTES_PER_PIXEL = 2.5
 # Of zlib: on aerial photos 3 is both smaller and three times faster than Pillow's 6.
 PNG_LEVEL = 3
-SECONDS_BETWEEN_SAVES = 20.0
+SECONDS_BETWEEN_SAVES = 10.0
 NOTES_SHOWN = 3
 
 
@@ -580,12 +581,12 @@ def _read_layouts(out: Path, photos: Sequence[Photo]) -> dict[str, list[Sequence
 
 
 def _patches_present(out: Path, photos: Sequence[Photo]) -> dict[tuple[str, str], list[Path]]:
-    """Every patch of an image or mask under `out`, by folder and base image."""
+    """Every patch under `out`, and what a killed run left of one, by folder and base image."""
     present: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for folder in {photo.folder for photo in photos}:
         for parent in (out / folder / "images", out / folder / "masks"):
             for path in parent.iterdir() if parent.is_dir() else ():
-                if match := re.fullmatch(r"(.*)_patch_\d+_\d+\.png", path.name):
+                if match := PATCH_FILE.fullmatch(path.name):
                     present[folder, match[1]].append(path)
     return present
 

@@ -101,9 +101,13 @@ def unknown_area(crs: Any, transform: Any, width: int, height: int) -> str | Non
     """Why the ground area of an image's pixels cannot be known, or None where it can."""
     if crs is None or transform is None:
         return "the image has no CRS"
-    corners = np.array([0.0, width, 0, width, width / 2])
+    if not transform.determinant:
+        return "the image's geotransform gives its pixels no area"
+    columns = np.array([0.0, width, 0, width, width / 2])
+    rows = np.array([0.0, 0, height, height, height / 2])
     try:
-        areas = _areas_at(crs, transform, corners, np.array([0.0, 0, height, height, height / 2]))
+        with np.errstate(invalid="ignore"):
+            areas = _areas_at(crs, transform, columns, rows)
     except (CRSError, ProjError):
         return "the image's CRS is local, not tied to the Earth"
     if not (np.isfinite(areas) & (areas > 0)).all():
@@ -115,5 +119,5 @@ def ground_pixel_size(crs: Any, transform: Any, width: int, height: int) -> floa
     """Side in metres of a square with the ground area of the image's middle pixel, or None."""
     if unknown_area(crs, transform, width, height) is not None:
         return None
-    middle = np.array([height / 2]), np.array([width / 2])
-    return float(_areas_at(crs, transform, middle[1], middle[0])[0] ** 0.5)
+    area = _areas_at(crs, transform, np.array([width / 2]), np.array([height / 2]))
+    return float(area[0] ** 0.5)

@@ -68,11 +68,11 @@ def open_image(path: Path, nodata: float | None = None) -> Iterator[ImageSource]
     Raises:
         InputError: names the file: missing, no image, damaged, or values without a known scale.
     """
-    if path.suffix.lower() in PHOTO_SUFFIXES or exif_orientation(path) != UPRIGHT:
-        yield _photo_source(path, nodata)
-        return
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if path.suffix.lower() in PHOTO_SUFFIXES or exif_orientation(path) != UPRIGHT:
+            yield _photo_source(path, nodata)
+            return
         try:
             raster = rasterio.open(path)
         except RasterioError as error:

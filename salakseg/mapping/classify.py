@@ -162,7 +162,7 @@ def _add_tiles(
 
 
 def _filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The tile with the mean colour of its valid pixels where it has none: no edges to see there."""
+    """The tile, its nodata pixels in the mean colour of the others, so that no edge is made up."""
     if valid.all():
         return image
     image = image.copy()

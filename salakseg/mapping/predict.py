@@ -12,7 +12,7 @@ place, and get their names only when all of them are whole.
 import csv
 import glob
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -32,7 +32,7 @@ from rich.table import Table
 
 from salakseg import __version__
 from salakseg.classes import IGNORE_INDEX, ClassMapping, read_class_mapping
-from salakseg.console import console, progress
+from salakseg.console import Bar, console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space
@@ -179,7 +179,8 @@ def find_images(arguments: Sequence[Path]) -> list[Path]:
         elif argument.exists():
             inside = [argument]
         else:
-            inside = sorted(path for path in map(Path, glob.glob(str(argument))) if _is_image(path))
+            matches = glob.glob(str(argument))  # noqa: PTH207 (Path.glob takes no absolute ones)
+            inside = sorted(path for path in map(Path, matches) if _is_image(path))
             missing = "no such file" if not glob.has_magic(str(argument)) else "fits no image"
         if not inside:
             raise InputError(f"{argument}: {missing}; images are {', '.join(IMAGE_SUFFIXES)}")
@@ -239,7 +240,7 @@ def _megapixels(source: ImageSource) -> int:
     return max(1, source.height * source.width // 1_000_000)
 
 
-def _counted(blocks: Any, bar: Any) -> Any:
+def _counted(blocks: Iterator[Block], bar: Bar) -> Iterator[Block]:
     """The blocks as they come, each counted on the bar in megapixels."""
     pixels = 0
     for block in blocks:
@@ -297,7 +298,7 @@ class _Shrunk:
         return (self._sums / self._counts).round().astype(np.uint8)
 
 
-def _write_map(source: ImageSource, model: Model, blocks: Any, out: Path) -> Prediction:
+def _write_map(source: ImageSource, model: Model, blocks: Iterator[Block], out: Path) -> Prediction:
     mapping = model.mapping
     size = source.height * source.width
     require_disk_space(out, BYTES_PER_PIXEL * size, f"the map of {source.path.name}")
@@ -340,7 +341,10 @@ def _write_map(source: ImageSource, model: Model, blocks: Any, out: Path) -> Pre
         learnt = slice(mapping.num_classes)
         result = Prediction(
             source.path,
-            *(out / names[key] for key in ("classes", "confidence", "areas", "preview")),
+            out / names["classes"],
+            out / names["confidence"],
+            out / names["areas"],
+            out / names["preview"],
             pixels[learnt],
             square_metres[learnt] if unknown is None else None,
             "on the ellipsoid" if unknown is None else f"pixels only: {unknown}",
@@ -454,21 +458,17 @@ def _print_areas(results: list[Prediction], mapping: ClassMapping) -> None:
     square_metres = np.sum(known, axis=0) if len(known) == len(results) else None
     one = len(results) == 1
     table = Table(title=str(results[0].classes) if one else f"{len(results)} maps")
-    table.add_column("class")
-    for heading in ("pixels", "ha", "%"):
-        table.add_column(heading, justify="right")
-    shares = _shares(pixels, square_metres)
-    rows = [*zip(mapping.names, pixels, shares, strict=True), ("total", pixels.sum(), shares.sum())]
-    hectares = [None] * len(rows)
+    columns = {"pixels": [f"{count:,}" for count in (*pixels, pixels.sum())]}
     if square_metres is not None:
-        hectares = [*square_metres, square_metres.sum()]
-    for (name, count, share), area in zip(rows, hectares, strict=True):
-        table.add_row(
-            name,
-            f"{count:,}",
-            "" if area is None else f"{area / SQUARE_METRES_PER_HECTARE:,.4f}",
-            f"{100 * share:.1f}",
-        )
+        hectares = square_metres / SQUARE_METRES_PER_HECTARE
+        columns["ha"] = [f"{area:,.4f}" for area in (*hectares, hectares.sum())]
+    shares = _shares(pixels, square_metres)
+    columns["%"] = [f"{100 * share:.1f}" for share in (*shares, shares.sum())]
+    table.add_column("class")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for row in zip([*mapping.names, "total"], *columns.values(), strict=True):
+        table.add_row(*row)
     console.print(table)
     for basis in sorted({result.area_basis for result in results}):
         console.print(f"Areas: {basis}")

@@ -191,9 +191,13 @@ def _load_encoder_weights(generator: Generator, path: Path) -> None:
         )
     try:
         if path.suffix == ".safetensors":
+            from safetensors import SafetensorError
             from safetensors.torch import load_file
 
-            content: Any = load_file(path)
+            try:
+                content: Any = load_file(path)
+            except SafetensorError as error:
+                raise ValueError(str(error)) from error
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:

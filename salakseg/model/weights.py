@@ -144,16 +144,12 @@ def load_model(
     content = read_torch_file(path)
     if isinstance(content, dict) and content.get("format") == MODEL_FORMAT:
         try:
+            name = content["generator"]
+            classes = ClassMapping.from_plain(content["classes"], "its classes")
+            network = create_generator(name, classes.num_classes, "none").network
             model = Model(
-                Generator(
-                    "",
-                    create_generator(
-                        content["generator"], _count_classes(content, path), "none"
-                    ).network,
-                    tuple(content["mean"]),
-                    tuple(content["std"]),
-                ),
-                ClassMapping.from_plain(content["classes"], str(path)),
+                Generator(name, network, tuple(content["mean"]), tuple(content["std"])),
+                classes,
                 int(content["patch_size"]),
                 content["pixel_size"],
                 int(content["iteration"]),
@@ -161,9 +157,10 @@ def load_model(
                 dict(content["training"]),
                 str(path),
             )
-            model.generator.name = content["generator"]
             state = content["state"]
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path}: a model file with parts missing ({error})") from error
     elif isinstance(content, dict) and "model_state" in content:
         raise InputError(
@@ -195,7 +192,3 @@ def load_model(
         ) from error
     model.generator.to(memory_format=torch.channels_last).to(torch.device(device)).eval()
     return model
-
-
-def _count_classes(content: dict[str, Any], path: Path) -> int:
-    return ClassMapping.from_plain(content["classes"], str(path)).num_classes

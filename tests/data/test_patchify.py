@@ -24,6 +24,10 @@ from salakseg.imagery.photo import read_photo
 SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
 GEO = Path(__file__).parents[3] / "shared" / "geo"
 MAPPING = read_class_mapping(SAMPLES / "class_mapping.csv")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:rasterio"),
+]
 NAMES = ("tile1_part001", "tile2_part004")  # an RGB mask and a palette mask
 
 
@@ -78,7 +82,7 @@ def file_bytes(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and path.name != ".patchify.json"
     }
 
 
@@ -149,6 +153,8 @@ def test_an_interrupted_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         patchify(data, out=tmp_path / "out", num_workers=1)
     monkeypatch.setattr(patchify_module, "_write_png", real)
+    # A run that is killed cannot clean up.
+    (tmp_path / "out" / "masks" / f".partial-1-{NAMES[1]}_patch_000_000.png").write_bytes(b"")
     assert patchify(data, out=tmp_path / "out", num_workers=1)["cut"] == 2
     assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "whole")
 
@@ -188,60 +194,51 @@ def test_patches_of_other_sizes_or_photos_are_not_mixed(data: Path, tmp_path: Pa
         patchify(moved, out=out, num_workers=1)
 
 
-def masks_of_all_kinds() -> dict[str, np.ndarray | Image.Image]:
-    """The same rows 0 … 5 in each encoding that `read_mask` knows."""
-    rows = np.random.default_rng(0).integers(0, 6, (10, 13), dtype=np.uint8).repeat(9, 0)
-    rows = rows.repeat(9, 1)  # 90×117, in squares so that a JPEG has flat colour inside
+def write_masks_of_all_kinds(folder: Path) -> None:
+    """The same rows 0 … 5, 117×90, in each encoding that `read_mask` knows."""
+    folder.mkdir(parents=True)
+    squares = np.random.default_rng(0).integers(0, 6, (10, 13), dtype=np.uint8)
+    rows = squares.repeat(9, 0).repeat(9, 1)  # large enough for flat colours in a JPEG
     table = np.array([color for _, color, _ in MAPPING.rows], np.uint8)
-    stray = table[rows]
+    colors = table[rows]
+    stray = colors.copy()
     stray[:20, :20] = (1, 2, 3)
     alpha = np.where(rows == 5, 0, 255).astype(np.uint8)
     by_color, by_row = Image.fromarray(5 - rows), Image.fromarray(rows)
     by_color.putpalette(table[::-1].tobytes())
     by_row.putpalette(np.arange(200, 218, dtype=np.uint8).tobytes())
-    return {
-        "rgb.png": stray,
-        "rgb.tif": stray,
-        "rgba.png": np.dstack([stray, alpha]),
-        "rgba.tif": np.dstack([stray, alpha]),
-        "grey.png": rows,
-        "grey.tif": rows,
-        "sixteen.png": rows.astype(np.uint16),
-        "sixteen.tif": rows.astype(np.uint16),
-        "thirtytwo.tif": np.where(rows == 5, -1, rows).astype(np.int32),
-        "palette_colors.png": by_color,
-        "palette_colors.tif": by_color,
-        "palette_rows.png": by_row,
-        "palette_rows.tif": by_row,
-        "jpeg.jpg": table[rows],
+    kinds = {
+        "rgb": Image.fromarray(stray),
+        "rgba": Image.fromarray(np.dstack([stray, alpha])),
+        "grey": Image.fromarray(rows),
+        "grey16": Image.fromarray(rows.astype(np.uint16)),
+        "palette_colors": by_color,
+        "palette_rows": by_row,
     }
+    for kind, picture in kinds.items():
+        picture.save(folder / f"{kind}_png.png")
+        picture.save(folder / f"{kind}_tif.tif")
+    Image.fromarray(np.where(rows == 5, -1, rows).astype(np.int32)).save(folder / "grey32.tif")
+    Image.fromarray(colors).save(folder / "jpeg.jpg")
+    for name, driver in (("grey4_png.png", "PNG"), ("grey4_tif.tif", "GTiff")):
+        with rasterio.open(
+            folder / name, "w", driver, 117, 90, 1, dtype="uint8", nbits=4
+        ) as raster:
+            raster.write(rows, 1)
 
 
 def test_every_kind_of_mask_is_read_alike_before_and_after(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
-    for folder in ("images", "masks"):
-        (data / folder).mkdir(parents=True)
+    write_masks_of_all_kinds(data / "masks")
+    paths = [path for path in sorted((data / "masks").iterdir()) if path.suffix != ".xml"]
     shutil.copy(SAMPLES / "class_mapping.csv", data)
-    kinds = masks_of_all_kinds()
-    for name, values in kinds.items():
-        picture = values if isinstance(values, Image.Image) else Image.fromarray(values)
-        picture.save(data / "masks" / name.replace(".", "_", 1).replace("_", ".", 0))
-    # Grey of 4 bits, which Pillow writes only from a palette and GDAL writes as such.
-    for name, driver in (("four.png", "PNG"), ("four.tif", "GTiff")):
-        with rasterio.open(
-            data / "masks" / name, "w", driver, 117, 90, 1, dtype="uint8", nbits=4
-        ) as raster:
-            raster.write(kinds["grey.png"], 1)
-    for mask in list((data / "masks").iterdir()):
-        if mask.suffix == ".xml":
-            mask.unlink()
-            continue
-        renamed = mask.rename(mask.with_name(f"{mask.stem}_{mask.suffix[1:]}{mask.suffix}"))
-        Image.new("RGB", (117, 90)).save(data / "images" / f"{renamed.stem}.png")
+    (data / "images").mkdir()
+    for path in paths:
+        Image.new("RGB", (117, 90)).save(data / "images" / f"{path.stem}.png")
     patchify(data, out=out, size=50, num_workers=1)
     masks = reassembled(out, "masks", labels_of)
-    assert len(masks) == len(kinds) + 2
-    for path in sorted((data / "masks").iterdir()):
+    assert len(masks) == len(paths) == 16
+    for path in paths:
         whole = labels_of(path)
         assert len(np.unique(whole)) >= 5, path.name
         assert np.array_equal(masks[path.stem], whole), path.name

@@ -55,10 +55,10 @@ def write_mapping(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """shards/ of three patches whose scores are known, and the folder that they came from.
+    """shards/ of four patches whose scores are known, and the folder that they came from.
 
     A (val): image half red, half green, truth Red.  B (val): smaller than a patch; image blue,
-    truth half Blue, half Void.  C (train): image red, truth Red.
+    truth half Blue, half Void.  C (train): image red, truth Red.  D (test): truth Void.
     """
     root = tmp_path_factory.mktemp("bands")
     data = root / "data"
@@ -69,10 +69,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("A_patch_000_000.png", picture(32, 32, RED, GREEN), picture(32, 32, RED)),
         ("B_patch_000_000.png", picture(32, 24, BLUE), picture(32, 24, BLUE, VOID)),
         ("C_patch_000_000.png", picture(32, 32, RED), picture(32, 32, RED)),
+        ("D_patch_000_000.png", picture(32, 32, GREEN), picture(32, 32, VOID)),
     ):
         image.save(data / "images" / name)
         mask.save(data / "masks" / name)
-    (root / "split.csv").write_text("base_image,split\nA,val\nB,val\nC,train\n", encoding="utf-8")
+    (root / "split.csv").write_text(
+        "base_image,split\nA,val\nB,val\nC,train\nD,test\n", encoding="utf-8"
+    )
     salakseg.index(data, out=root / "index", split_file=root / "split.csv", num_workers=1)
     salakseg.shard(index_dir=root / "index", out=root / "shards", num_workers=1)
     return root
@@ -119,8 +122,26 @@ def test_a_class_that_the_truth_does_not_hold_is_absent(
     assert green["iou"] is green["precision"] is green["recall"] is green["f1"] is None
     line = next(line for line in captured.get().splitlines() if "Green" in line)
     assert "absent" in line and "512" in line
-    assert "best of its run on validation patches" in captured.get()
     assert "Blue [m²]" in captured.get()  # no markup
+
+
+def test_it_says_where_the_model_has_seen_the_patches(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shards_dir = workplace / "shards"
+    model = band_model()
+    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", lambda *_: model)
+    (tmp_path / "best_model.pth").touch()
+
+    def notes(split: str) -> str:
+        path, out = tmp_path / "best_model.pth", tmp_path / "eval"
+        result = evaluate(path, shards_dir=shards_dir, split=split, out=out, device="cpu")
+        return " ".join(result["notes"])
+
+    assert notes("val") == notes("train") == ""  # trained on other shards
+    model.training["shards"] = read_shards(shards_dir).fingerprint
+    assert "picked on these patches" in notes("val")
+    assert "trained on these patches" in notes("train")
 
 
 def test_files_hold_the_same_scores(workplace: Path, best_model: Path, tmp_path: Path):
@@ -267,8 +288,8 @@ def test_colours_that_differ_are_fine(workplace: Path, tmp_path: Path):
 
 
 def test_a_split_without_patches_names_those_that_exist(workplace: Path, best_model: Path):
-    with pytest.raises(InputError, match=r"'test'; it has train \(1 patches\), val \(2 patches\)"):
-        evaluate(best_model, shards_dir=workplace / "shards", split="test", device="cpu")
+    with pytest.raises(InputError, match=r"'unlabeled'; it has train \(1 .*val \(2 .*test"):
+        evaluate(best_model, shards_dir=workplace / "shards", split="unlabeled", device="cpu")
 
 
 def test_no_shards_and_no_model_are_errors(best_model: Path, tmp_path: Path):
@@ -278,11 +299,14 @@ def test_no_shards_and_no_model_are_errors(best_model: Path, tmp_path: Path):
         evaluate(tmp_path / "none.pth", shards_dir=tmp_path / "shards", device="cpu")
 
 
-def test_masks_without_any_class_are_an_error(best_model: Path, tmp_path: Path):
+def test_masks_without_any_class_are_an_error(workplace: Path, best_model: Path, tmp_path: Path):
     data = make_folder(tmp_path / "data")
     picture(100, 70, VOID).save(data / "masks" / "field.png")
-    with pytest.raises(InputError, match="no pixel of the masks has a class"):
-        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    out = tmp_path / "eval"
+    for given in ({"data": data}, {"shards_dir": workplace / "shards", "split": "test"}):
+        with pytest.raises(InputError, match="no pixel of the masks has a class"):
+            evaluate(best_model, **given, out=out, device="cpu")
+    assert not out.exists()
 
 
 def test_shown_patches_go_from_the_worst_up_and_over_many_base_images():

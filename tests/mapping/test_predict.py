@@ -1,0 +1,473 @@
+"""predict and classify, mostly with a network that names the brightest band of each pixel.
+
+That network's answer is known exactly, so every pixel of a map can be checked: right place, right
+class, nodata where it was and nowhere else.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from salakseg.classes import ClassMapping
+from salakseg.errors import InputError
+from salakseg.imagery.photo import read_photo
+from salakseg.imagery.raster import ImageSource, open_image
+from salakseg.mapping import classify as classify_module
+from salakseg.mapping import predict as predict_module
+from salakseg.mapping.classify import classify
+from salakseg.mapping.predict import Prediction, find_images, predict
+from salakseg.model.generator import Generator, create_generator
+from salakseg.model.weights import Model, save_model
+
+GEO = Path(__file__).parents[2] / "../shared/geo"
+MAPPING = ClassMapping(
+    (("red", (200, 30, 30), False), ("green & blue", (30, 200, 90), False), ("B", (0, 0, 9), False))
+)
+GRID: dict[str, Any] = {"crs": "EPSG:32748", "transform": Affine(0.1, 0, 434_000, 0, -0.1, 9e6)}
+
+
+class BrightestBand(nn.Module):
+    """(B, 3, H, W) → logits (B, 3, H, W); counts the tiles that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiles = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.tiles += len(x)
+        return 20 * x
+
+
+@pytest.fixture
+def brightest() -> Model:
+    """The model of that network, in tiles of 64 pixels."""
+    generator = Generator("brightest", BrightestBand(), (0, 0, 0), (1, 1, 1))
+    return Model(generator, MAPPING, patch_size=64, source="brightest.pth")
+
+
+@pytest.fixture
+def tiny() -> Model:
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    return Model(create_generator("tiny", 3, "none"), MAPPING, patch_size=64)
+
+
+@pytest.fixture
+def brightest_file(brightest: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path that `predict` takes for a model file with that network."""
+    path = tmp_path / "brightest.pth"
+    path.touch()
+    monkeypatch.setattr(predict_module, "load_model", lambda *_: brightest)
+    return path
+
+
+def coloured(height: int, width: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
+    """An image (height, width, 3) in which each pixel has one brightest band, and which it is."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (height, width))
+    image = rng.integers(0, 120, (height, width, 3))
+    np.put_along_axis(image, labels[..., None], 220, axis=2)
+    return image.astype(np.uint8), labels.astype(np.uint8)
+
+
+def write_tiff(path: Path, bands: NDArray[Any], **options: Any) -> Path:
+    """`bands` is (bands, height, width)."""
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=bands.dtype, **shape, **GRID | options
+    ) as raster:
+        raster.write(bands)
+    return path
+
+
+def source_of(image: NDArray[Any], valid: NDArray[Any] | None = None) -> ImageSource:
+    """An open image that is an array."""
+    known = np.ones(image.shape[:2], bool) if valid is None else valid
+
+    def read(row: int, column: int, height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        window = np.s_[row : row + height, column : column + width]
+        assert image[window].shape[:2] == (height, width)
+        return image[window], known[window]
+
+    return ImageSource(Path("array.tif"), *image.shape[:2], None, None, read)
+
+
+def whole(model: Model, source: ImageSource, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Labels and confidence of all blocks; fails unless they cover each pixel once."""
+    shape = source.height, source.width
+    labels, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    seen = np.zeros(shape, int)
+    for block in classify(model, source, **options):
+        height, width = block.labels.shape
+        window = np.s_[block.row : block.row + height, block.column : block.column + width]
+        labels[window], confidence[window] = block.labels, block.confidence
+        seen[window] += 1
+        assert (block.image == source.read(block.row, block.column, height, width)[0]).all()
+    assert (seen == 1).all()
+    return labels, confidence
+
+
+# classify
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 300), (300, 1), (2, 65), (33, 257), (64, 64), (200, 129)]
+)
+def test_every_pixel_is_classified_once_in_its_place(
+    brightest: Model, shape: tuple[int, int]
+) -> None:
+    image, expected = coloured(*shape)
+    labels, confidence = whole(brightest, source_of(image))
+    np.testing.assert_array_equal(labels, expected)
+    assert confidence.min() > 90
+    assert confidence.max() <= 100
+
+
+@pytest.mark.parametrize("overlap", [0, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("tile", [32, 50, 96])
+def test_any_tile_and_overlap_gives_every_pixel(
+    brightest: Model, tile: int, overlap: float
+) -> None:
+    image, expected = coloured(230, 170)
+    labels, _ = whole(brightest, source_of(image), tile=tile, overlap=overlap)
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("sums_bytes", [1, 1_000_000])
+def test_the_result_does_not_depend_on_how_the_image_is_cut_into_blocks(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, sums_bytes: int
+) -> None:
+    source = source_of(smooth_image(300, 400))
+    labels, confidence = whole(tiny, source)
+    monkeypatch.setattr(classify_module, "SUMS_BYTES", sums_bytes)
+    blocks = list(classify(tiny, source))
+    assert len(blocks) > 1
+    cut_labels, cut_confidence = whole(tiny, source, batch_size=3)
+    # A batch of another size may round the last bit of a probability differently.
+    assert (labels != cut_labels).mean() < 1e-4
+    assert np.abs(confidence.astype(int) - cut_confidence).max() <= 1
+
+
+def test_blocks_do_not_grow_with_the_image(
+    brightest: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify_module, "SUMS_BYTES", 1)
+
+    def largest(height: int, width: int) -> int:
+        image = np.zeros((height, width, 3), np.uint8)
+        return max(block.labels.size for block in classify(brightest, source_of(image)))
+
+    assert largest(900, 1100) <= largest(300, 300)
+
+
+def smooth_image(height: int, width: int) -> NDArray[Any]:
+    """Random blobs of a few to dozens of pixels, as in a photograph."""
+    rng = np.random.default_rng(1)
+    image = np.zeros((height, width, 3))
+    for scale in (4, 16, 64):
+        small = rng.integers(0, 256, (height // scale + 2, width // scale + 2, 3), dtype=np.uint8)
+        size = (small.shape[1] * scale, small.shape[0] * scale)
+        image += np.asarray(Image.fromarray(small).resize(size))[:height, :width]
+    return (image / 3).astype(np.uint8)
+
+
+def test_overlap_makes_the_map_depend_less_on_where_the_tiles_lie(tiny: Model) -> None:
+    image = smooth_image(448, 448)
+
+    def change(overlap: float) -> float:
+        """Mean change of the confidence in the middle when all tiles move by half of one."""
+        _, here = whole(tiny, source_of(image), overlap=overlap)
+        _, moved = whole(tiny, source_of(image[32:, 32:]), overlap=overlap)
+        inner = np.s_[128:-96, 128:-96]
+        return float(np.abs(here[32:, 32:].astype(int) - moved)[inner].mean())
+
+    assert change(0.25) < 0.75 * change(0)
+    assert change(0.25) < 0.5
+
+
+def test_nodata_is_nodata_in_the_map_and_makes_up_no_edges(brightest: Model) -> None:
+    image, expected = coloured(150, 150)
+    valid = np.random.default_rng(3).random((150, 150)) > 0.3
+    labels, confidence = whole(brightest, source_of(image, valid))
+    np.testing.assert_array_equal(labels, np.where(valid, expected, 255))
+    np.testing.assert_array_equal(confidence == 255, ~valid)
+
+
+def test_tiles_without_any_data_are_not_computed(brightest: Model) -> None:
+    image, _ = coloured(640, 640)
+    valid = np.zeros((640, 640), bool)
+    valid[:60, :60] = True
+    whole(brightest, source_of(image, valid))
+    network = brightest.generator.network
+    assert isinstance(network, BrightestBand)
+    assert 1 <= network.tiles <= 4
+
+
+# predict
+
+
+def png(path: Path, image: NDArray[Any]) -> Path:
+    Image.fromarray(image).save(path.with_suffix(".png"))
+    return path.with_suffix(".png")
+
+
+def turned_jpeg(path: Path, image: NDArray[Any]) -> Path:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(image).save(path.with_suffix(".jpg"), exif=exif, quality=95)
+    return path.with_suffix(".jpg")
+
+
+def striped(path: Path, image: NDArray[Any]) -> Path:
+    bands = np.moveaxis(image, 2, 0)
+    return write_tiff(path.with_suffix(".tif"), bands, blockysize=3, compress="lzw")
+
+
+def tiled(path: Path, image: NDArray[Any]) -> Path:
+    bands = np.moveaxis(image, 2, 0)
+    return write_tiff(
+        path.with_suffix(".tif"), bands, tiled=True, blockxsize=32, blockysize=48, bigtiff="YES"
+    )
+
+
+def sixteen_bit(path: Path, image: NDArray[Any]) -> Path:
+    bands = np.moveaxis(image, 2, 0).astype(np.uint16) * 257
+    return write_tiff(path.with_suffix(".tif"), bands)
+
+
+def with_alpha(path: Path, image: NDArray[Any]) -> Path:
+    alpha = np.full((1, *image.shape[:2]), 255, np.uint8)
+    alpha[:, :40] = 0
+    bands = np.concatenate([np.moveaxis(image, 2, 0), alpha])
+    return write_tiff(path.with_suffix(".tif"), bands, photometric="RGB", alpha="YES")
+
+
+def with_nodata(path: Path, image: NDArray[Any]) -> Path:
+    bands = np.moveaxis(image, 2, 0).copy()
+    bands[:, 50:90, 30:] = 220
+    return write_tiff(path.with_suffix(".tif"), bands, nodata=220)
+
+
+@pytest.mark.parametrize(
+    "write", [png, turned_jpeg, striped, tiled, sixteen_bit, with_alpha, with_nodata]
+)
+def test_the_map_is_right_at_every_pixel_whatever_the_file(
+    brightest_file: Path, tmp_path: Path, write: Callable[[Path, NDArray[Any]], Path]
+) -> None:
+    path = write(tmp_path / "field", coloured(150, 210)[0])
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    with open_image(path) as source:
+        image, valid = source.read(0, 0, source.height, source.width)
+    # JPEG smears the bands: where two are as bright the first wins in the network as well.
+    expected = np.where(valid, image.argmax(axis=2), 255)
+    labels = np.asarray(Image.open(result.classes)) if write in (png, turned_jpeg) else None
+    if labels is None:
+        with rasterio.open(result.classes) as raster:
+            labels = raster.read(1)
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(result.pixels, np.bincount(expected[valid].ravel(), minlength=3))
+    if write is turned_jpeg:
+        assert labels.shape == (210, 150)
+        np.testing.assert_array_equal(image, read_photo(path))
+
+
+def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
+    brightest_file: Path, tmp_path: Path
+) -> None:
+    path = striped(tmp_path / "field", coloured(600, 700)[0])
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
+        "field_areas.csv",
+        "field_classes.tif",
+        "field_classes.tif.aux.xml",
+        "field_confidence.tif",
+        "field_preview.png",
+    ]
+    with rasterio.open(result.classes) as classes, rasterio.open(result.confidence) as confidence:
+        for raster in (classes, confidence):
+            assert raster.crs == rasterio.CRS.from_epsg(32748)
+            assert raster.transform == GRID["transform"]
+            assert raster.shape == (600, 700)
+            assert (raster.dtypes[0], raster.nodata) == ("uint8", 255)
+            assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert raster.overviews(1)
+        colors = classes.colormap(1)
+        assert [colors[index][:3] for index in range(3)] == MAPPING.colors
+        assert classes.tags()["MODEL"] == "brightest.pth"
+        assert confidence.read(1).max() <= 100
+    names = result.classes.with_name("field_classes.tif.aux.xml").read_text(encoding="utf-8")
+    assert re.findall("<Category>(.*)</Category>", names) == ["red", "green &amp; blue", "B"]
+
+
+def test_areas_are_of_the_ground(brightest_file: Path, tmp_path: Path) -> None:
+    # A Mercator map at 14.6° N: "10 cm" are 9.7 cm on the ground.
+    bands = np.moveaxis(coloured(100, 120)[0], 2, 0)
+    transform = Affine(0.1, 0, 13_467_532, 0, -0.1, 1_632_019)
+    path = write_tiff(tmp_path / "river.tif", bands, crs="EPSG:3395", transform=transform)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert result.square_metres is not None
+    np.testing.assert_allclose(result.square_metres, result.pixels * 0.01 * 0.937, rtol=1e-3)
+    rows = list(csv.DictReader(result.areas.open(encoding="utf-8")))
+    assert [row["class"] for row in rows] == MAPPING.names
+    assert [int(row["pixels"]) for row in rows] == result.pixels.tolist()
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-5)
+    assert float(rows[0]["m2"]) == pytest.approx(result.square_metres[0], abs=0.001)
+    assert float(rows[0]["hectares"]) == pytest.approx(result.square_metres[0] / 1e4, abs=1e-6)
+    assert rows[0]["basis"] == "on the ellipsoid"
+
+
+def test_a_photo_without_crs_has_areas_in_pixels_and_says_why(
+    brightest_file: Path, tmp_path: Path
+) -> None:
+    path = png(tmp_path / "photo", coloured(70, 80)[0])
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert result.square_metres is None
+    row = next(csv.DictReader(result.areas.open(encoding="utf-8")))
+    assert (row["m2"], row["hectares"]) == ("", "")
+    assert row["basis"] == "pixels only: the image has no CRS"
+
+
+def test_the_preview_shows_the_image_and_the_classes_over_it(
+    brightest_file: Path, tmp_path: Path
+) -> None:
+    image = np.zeros((900, 1260, 3), np.uint8)
+    image[:, :630, 0] = 240
+    image[:, 630:, 1] = 240
+    [result] = predict(
+        [png(tmp_path / "photo", image)], model=brightest_file, out=tmp_path / "maps"
+    )
+    preview = np.asarray(Image.open(result.preview))
+    assert max(preview.shape) <= 2000
+    width = 630  # half of the photo's
+    np.testing.assert_array_equal(preview[100, 100], (240, 0, 0))
+    np.testing.assert_array_equal(preview[100, width - 100], (0, 240, 0))
+    np.testing.assert_array_equal(preview[100, -width + 100], (220, 15, 15))
+    np.testing.assert_array_equal(preview[100, -100], (15, 220, 45))
+
+
+def test_a_plain_black_border_is_spoken_of_unless_it_is_known(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = coloured(100, 100)
+    image[:, :40] = 0
+    path = striped(tmp_path / "field", image)
+    predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert "add --nodata 0" in capsys.readouterr().out
+    [result] = predict([path], model=brightest_file, out=tmp_path / "known", nodata=0)
+    assert "--nodata" not in capsys.readouterr().out
+    assert result.pixels.sum() == 100 * 60
+
+
+def test_a_real_model_file_is_found_in_checkpoints(tiny: Model, tmp_path: Path) -> None:
+    save_model(Path("checkpoints/best_model.pth"), tiny)
+    [result] = predict([png(tmp_path / "photo", coloured(70, 80)[0])])
+    assert result.classes == Path("predictions/photo_classes.png")
+    assert result.pixels.sum() == 70 * 80
+
+
+# What goes wrong
+
+
+def test_maps_that_are_there_are_not_replaced_unasked(brightest_file: Path, tmp_path: Path) -> None:
+    path = striped(tmp_path / "field", coloured(80, 80)[0])
+    out = tmp_path / "maps"
+    predict([path], model=brightest_file, out=out)
+    with pytest.raises(InputError, match=r"field_classes\.tif: exists already; --overwrite"):
+        predict([path], model=brightest_file, out=out)
+    striped(tmp_path / "field", coloured(80, 90)[0])
+    [result] = predict([path], model=brightest_file, out=out, overwrite=True)
+    assert result.pixels.sum() == 80 * 90
+
+
+def test_two_images_of_one_name_are_both_named(brightest_file: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        png(tmp_path / folder / "DJI_0001", coloured(20, 20)[0])
+    with pytest.raises(InputError, match=r"a.DJI_0001\.png and .*b.DJI_0001\.png: .*--out"):
+        predict([tmp_path / "a", tmp_path / "b"], model=brightest_file, out=tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_one_bad_image_does_not_stop_the_others(brightest_file: Path, tmp_path: Path) -> None:
+    good = striped(tmp_path / "good", coloured(80, 80)[0])
+    cut = striped(tmp_path / "cut", coloured(300, 300)[0])
+    cut.write_bytes(cut.read_bytes()[:100_000])
+    out = tmp_path / "maps"
+    with pytest.raises(InputError, match=r"1 of 2 images could not be mapped .*cut\.tif"):
+        predict([cut, good], model=brightest_file, out=out)
+    assert {file.name.split("_")[0] for file in out.iterdir()} == {"good"}
+
+
+def test_stopped_by_ctrl_c_nothing_is_left(
+    brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield next(classify(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_module, "classify", stopped)
+    path = striped(tmp_path / "field", coloured(300, 300)[0])
+    with pytest.raises(KeyboardInterrupt):
+        predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert list((tmp_path / "maps").iterdir()) == []
+
+
+def test_an_out_that_is_a_file_is_refused(brightest_file: Path, tmp_path: Path) -> None:
+    path = png(tmp_path / "photo", coloured(20, 20)[0])
+    with pytest.raises(InputError, match="--out"):
+        predict([path], model=brightest_file, out=path)
+
+
+def test_images_are_files_folders_and_patterns(tmp_path: Path) -> None:
+    flight = tmp_path / "flight"
+    (flight / "images").mkdir(parents=True)
+    for name in ("images/b.JPG", "images/a.png", "images/notes.txt", "images/.hidden.png"):
+        (flight / name).touch()
+    a, b = flight / "images/a.png", flight / "images/b.JPG"
+    odd = tmp_path / "photo [1].tif"
+    odd.touch()
+    assert find_images([flight]) == [a, b]
+    assert find_images([flight / "images"]) == [a, b]
+    assert find_images([flight / "images" / "*"]) == [a, b]
+    assert find_images([b, flight, odd]) == [b, a, odd]
+    for nothing in (tmp_path / "missing.tif", tmp_path / "*.bmp", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=re.escape(str(nothing))):
+            find_images([nothing])
+    with pytest.raises(InputError, match="no images given"):
+        find_images([])
+
+
+# Real georeferenced imagery
+
+
+@pytest.mark.skipif(not GEO.is_dir(), reason="needs ../shared/geo")
+@pytest.mark.parametrize(
+    "name", ["forest_utm_10cm.tif", "savanna_utm_2cm.tif", "river_mercator_10cm.tif"]
+)
+def test_real_orthomosaics_keep_their_grid_and_their_nodata(
+    brightest_file: Path, tmp_path: Path, name: str
+) -> None:
+    [result] = predict([GEO / name], model=brightest_file, out=tmp_path / "maps")
+    check_grid_and_nodata(result)
+
+
+def check_grid_and_nodata(result: Prediction) -> None:
+    with rasterio.open(result.image) as image, rasterio.open(result.classes) as classes:
+        assert classes.crs == image.crs
+        assert classes.transform == image.transform
+        bands = image.read()
+        missing = (bands == image.nodata).all(axis=0)
+        expected = np.where(missing, 255, bands.argmax(axis=0))
+        np.testing.assert_array_equal(classes.read(1), expected)

@@ -1,0 +1,175 @@
+"""Model files: what is saved comes back; what is damaged or malicious is refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from salakseg.classes import ClassMapping
+from salakseg.errors import InputError
+from salakseg.model.generator import create_generator
+from salakseg.model.weights import (
+    Model,
+    find_model,
+    load_model,
+    model_content,
+    read_torch_file,
+    save_model,
+)
+
+MAPPING = ClassMapping(
+    (("void", (9, 9, 9), True), ("land", (0, 200, 0), False), ("water", (0, 0, 200), False))
+)
+IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 45, 70), dtype=np.uint8))
+
+
+@pytest.fixture
+def model() -> Model:
+    torch.manual_seed(0)
+    return Model(
+        create_generator("tiny", 2, "none"),
+        MAPPING,
+        patch_size=128,
+        pixel_size=0.05,
+        iteration=70,
+        val_confusion=np.array([[5, 1], [2, 8]]),
+        training={"options": {"seed": 3}},
+    )
+
+
+@pytest.fixture
+def path(model: Model, tmp_path: Path) -> Path:
+    save_model(tmp_path / "model.pth", model)
+    return tmp_path / "model.pth"
+
+
+def test_probabilities(model: Model) -> None:
+    result = model.probabilities(IMAGES)
+    assert result.shape == (2, 2, 45, 70)
+    assert result.dtype == torch.float32
+    assert torch.allclose(result.sum(1), torch.ones(2, 45, 70), atol=1e-5)
+
+
+def test_what_is_saved_comes_back(model: Model, path: Path) -> None:
+    loaded = load_model(path)
+    assert torch.equal(
+        loaded.probabilities(IMAGES, amp=False), model.probabilities(IMAGES, amp=False)
+    )
+    assert loaded.generator.name == "tiny"
+    assert not loaded.generator.training
+    assert loaded.mapping == MAPPING
+    assert (loaded.patch_size, loaded.pixel_size, loaded.iteration) == (128, 0.05, 70)
+    assert np.array_equal(loaded.val_confusion, model.val_confusion)
+    assert loaded.training == {"options": {"seed": 3}}
+    assert loaded.source == str(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_bare_state_dict_needs_its_network_and_classes(
+    model: Model, tmp_path: Path, prefix: str
+) -> None:
+    path = tmp_path / "bare.pth"
+    state = model.generator.network.state_dict()
+    torch.save({prefix + key: value for key, value in state.items()}, path)
+    with pytest.raises(InputError, match=r"bare\.pth: a bare state dict; say its network"):
+        load_model(path)
+    loaded = load_model(path, generator="tiny", mapping=MAPPING)
+    assert torch.equal(loaded.probabilities(IMAGES), model.probabilities(IMAGES))
+    with pytest.raises(InputError, match=r"bare\.pth: its weights do not fit unet-mobilenet_v2"):
+        load_model(path, generator="unet-mobilenet_v2", mapping=MAPPING)
+
+
+def test_a_model_file_whose_weights_are_of_another_network(model: Model, path: Path) -> None:
+    content = model_content(model)
+    content["classes"] += [{"class_name": "road", "class_color": [1, 1, 1], "ignore": False}]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="do not fit tiny with 3 classes"):
+        load_model(path)
+
+
+def test_a_full_checkpoint_points_to_the_model_beside_it(tmp_path: Path) -> None:
+    torch.save({"iteration": 3, "model_state": {}}, tmp_path / "latest_checkpoint.pth")
+    with pytest.raises(InputError, match=r"a full checkpoint.*latest_model\.pth"):
+        load_model(tmp_path / "latest_checkpoint.pth")
+
+
+@pytest.mark.parametrize("key", ["generator", "classes", "mean", "state", "patch_size", "training"])
+def test_a_model_file_with_a_part_missing_or_wrong(model: Model, path: Path, key: str) -> None:
+    content = model_content(model)
+    for wrong in (None, "nonsense"):
+        torch.save({**content, key: wrong}, path)
+        with pytest.raises(InputError, match=r"model\.pth"):
+            load_model(path)
+    del content[key]
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"model\.pth: a model file with parts missing"):
+        load_model(path)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    with pytest.raises(InputError, match="no such file"):
+        load_model(path)
+    for content in ({}, [1, 2], "text", {"weights": 3}):
+        torch.save(content, path)
+        with pytest.raises(InputError, match="no model of this program"):
+            load_model(path)
+
+
+def test_damaged_files_are_refused(path: Path) -> None:
+    whole = path.read_bytes()
+    mutations = [b"", b"no model", os.urandom(4000)]
+    mutations += [whole[:length] for length in (1, 100, len(whole) // 2, len(whole) - 1)]
+    for damaged in mutations:
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"model\.pth"):
+            load_model(path)
+
+
+def test_a_flipped_bit_never_changes_a_model(model: Model, path: Path) -> None:
+    """A bit in the zip's padding or times may flip unnoticed; a weight or setting must not."""
+    whole = path.read_bytes()
+    expected = model.probabilities(IMAGES)
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            loaded = load_model(path)
+        except InputError:
+            refused += 1
+        else:
+            assert torch.equal(loaded.probabilities(IMAGES), expected)
+    assert refused > 40
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f'echo "" > "{self.target}"',)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
+    trace = tmp_path / "trace"
+    torch.save(
+        {"format": "salakseg-model-1", "state": Malicious(trace)},
+        tmp_path / "model.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(InputError, match=r"model\.pth"):
+        read_torch_file(tmp_path / "model.pth")
+    assert not trace.exists()
+
+
+def test_models_are_found_by_path_or_by_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    assert find_model(path) == path
+    assert find_model(Path("model.pth"), tmp_path) == path
+    with pytest.raises(InputError, match=r"best\.pth: no such model file.*salakseg train"):
+        find_model(Path("best.pth"), tmp_path)
