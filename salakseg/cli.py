@@ -332,6 +332,9 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(_fail(error, 2))
     except WorkError as error:
         sys.exit(_fail(error, 1))
+    except OSError as error:
+        # A full disk or a folder that may not be written to, met where nothing else expects it.
+        sys.exit(_fail(error, 1))
     except KeyboardInterrupt:
         typer.echo("Interrupted", err=True)
         sys.exit(130)

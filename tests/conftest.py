@@ -15,7 +15,7 @@ SPLIT = {
     "tile2_part004": "val",
     "tile3_part005": "train",
     "tile4_part002": "train",
-    "tile5_part006": "unlabeled",
+    "tile5_part006": "train",
     "tile6_part008": "unlabeled",
     "tile7_part009": "unlabeled",
     "tile8_part001": "val",
@@ -44,7 +44,7 @@ def patch_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def split_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three photos to train on, two for validation, three without masks."""
+    """Four photos to train on, two for validation, two without masks."""
     path = tmp_path_factory.mktemp("split") / "split.csv"
     rows = [f"{name},{split}" for name, split in SPLIT.items()]
     path.write_text("\n".join(["base_image,split", *rows]) + "\n", encoding="utf-8")

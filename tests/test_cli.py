@@ -48,7 +48,7 @@ def test_the_whole_way_through(split_file: Path) -> None:
     succeed("patchify", SAMPLES, "--out", "DATA", "--size", 128)
     said = succeed("index", "DATA", "--split-file", split_file)
     assert "TOTAL PATCHES: 72 images, 72 masks" in said
-    assert "27 shards" not in succeed("shard")
+    succeed("shard")
     said = succeed(
         *("train", "--num-steps", 40, "--batch-size", 4, "--generator", "tiny"),
         *("--encoder-weights", "none", "--eval-every", 20, "--device", "cpu"),

@@ -194,7 +194,7 @@ def _plan(patches: pd.DataFrame, shard_bytes: int) -> dict[str, pd.DataFrame]:
             continue
         ends = (rows.bytes + OVERHEAD).cumsum()
         # Evenly filled: a last shard of a few samples would be a window of its own.
-        count = max(1, round(ends.iloc[-1] / shard_bytes))
+        count = -(-int(ends.iloc[-1]) // shard_bytes)
         number = ((ends - 1) * count // ends.iloc[-1]).astype(int)
         for place, (_, part) in enumerate(rows.groupby(number.to_numpy(), sort=True)):
             plan[f"{stream}-{place:06d}.tar"] = part

@@ -2,9 +2,9 @@
 
 After section 3.1 of the S4GAN paper: four 4×4 convolutions of stride 2 with 64, 128, 256 and 512
 channels, leaky ReLU 0.2, global average pooling, one linear layer. The features that the
-feature-matching loss compares are those after the pooling. Two things are not the paper's: its dropout
-of 0.5 is left out, since D then tells nothing apart for hundreds of iterations; and D sees its
-input at half the size, which quarters a cost that would be half of the generator's.
+feature-matching loss compares are those after the pooling. Two things are not the paper's: its
+dropout of 0.5 is left out, since D then tells nothing apart for hundreds of iterations; and D sees
+its input at half the size, which quarters a cost that would be half of the generator's.
 """
 
 from itertools import pairwise

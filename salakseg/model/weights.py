@@ -85,8 +85,9 @@ def model_content(model: Model) -> dict[str, Any]:
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model file atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(model_content(model), temporary)
+    # Given a name, torch.save writes it into the file, and the temporary one differs by process.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(model_content(model), file)
 
 
 def read_torch_file(path: Path) -> Any:
@@ -102,7 +103,10 @@ def read_torch_file(path: Path) -> Any:
         raise InputError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            # torch.save neither compresses nor writes folders; torch.load would take an entry that
+            # is marked as a folder (0x10) for an empty one, and leave its tensor to chance.
+            marks = (e.filename for e in archive.infolist() if e.compress_type or e.external_attr)
+            damaged = next(marks, None) or archive.testzip()
         if damaged is not None:
             raise InputError(f"{path}: damaged ({damaged} fails its checksum)")
         return torch.load(path, map_location="cpu", weights_only=True)

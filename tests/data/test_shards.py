@@ -24,7 +24,7 @@ def contents(folder: Path) -> dict[str, str]:
 def test_every_usable_patch_is_packed_once(shards_dir: Path, index_dir: Path) -> None:
     shards = read_shards(shards_dir)
     counts = shards.samples.split.value_counts().to_dict()
-    assert counts == {"train": 27, "val": 18, "unlabeled": 27}
+    assert counts == {"train": 36, "val": 18, "unlabeled": 18}
     assert shards.samples.key.is_unique
     assert shards.patch_size == 128
 
@@ -44,7 +44,7 @@ def test_plain_webdataset_reads_them(shards_dir: Path, index_dir: Path) -> None:
         with Image.open(__import__("io").BytesIO(sample["mask.png"])) as mask:
             assert (np.asarray(mask) == expected.labels).all()
         seen += 1
-    assert seen == 27
+    assert seen == 36
 
 
 def test_unlabelled_shards_hold_no_masks(shards_dir: Path) -> None:

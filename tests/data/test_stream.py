@@ -107,7 +107,7 @@ def test_left_out_rows_are_never_drawn(shards: Shards) -> None:
     source = TrainingStream(shards, 8, seed=0, left_out=left_out)
     drawn = torch.cat([batch.entries for batch, _ in islice(source, 20)])
     assert not set(left_out.tolist()) & set(drawn.tolist())
-    assert set(drawn.tolist()) == set(range(27)) - set(left_out.tolist())
+    assert set(drawn.tolist()) == set(range(36)) - set(left_out.tolist())
 
 
 def test_patches_with_a_rare_class_come_more_often() -> None:
@@ -152,8 +152,8 @@ def test_a_flipped_bit_in_a_shard_is_one_clear_error(
 
 
 def test_a_batch_larger_than_the_labelled_set(shards: Shards) -> None:
-    with pytest.raises(InputError, match=r"--batch-size 28: .*\(27\)"):
-        TrainingStream(shards, 28, seed=0)
+    with pytest.raises(InputError, match=r"--batch-size 37: .*\(36\)"):
+        TrainingStream(shards, 37, seed=0)
 
 
 def test_no_labelled_patches(shards: Shards) -> None:

@@ -18,9 +18,9 @@ from salakseg.training import loop
 from salakseg.training.checkpoint import read_checkpoint
 
 
-def small_run(shards_dir: Path, **options: Any) -> dict[str, Any]:
+def small_run(shards: Path, **options: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {
-        "shards_dir": shards_dir,
+        "shards_dir": shards,
         "generator": "tiny",
         "encoder_weights": "none",
         "num_steps": 6,
@@ -109,7 +109,7 @@ def test_supervised_has_no_discriminator_and_uses_every_label(
     small_run(shards_dir, method="supervised", num_steps=2)
     assert not list(Path("checkpoints").glob("*_D.pth"))
     said = capsys.readouterr().out
-    assert "27 labelled patches, 18 for validation" in said
+    assert "36 labelled patches, 18 for validation" in said
 
 
 def test_without_unlabelled_patches_it_says_so(
@@ -237,7 +237,7 @@ def test_a_full_disk_keeps_the_last_good_file(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 100}, r"--batch-size 100: .*\(27\)"),
+        ({"batch_size": 100}, r"--batch-size 100: .*\(36\)"),
         ({"method": "magic"}, "--method magic"),
         ({"threshold_st": "high"}, "--threshold-st high"),
         ({"threshold_st": "2"}, "--threshold-st 2"),
@@ -269,8 +269,8 @@ def test_what_cannot_change_on_resume(shards_dir: Path) -> None:
 def test_probes_are_kept_from_training_where_there_are_enough_labels(
     shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(loop._probe_rows(shards, 0)) == 0  # 5 % of 27 patches measure nothing
-    monkeypatch.setattr(loop, "PROBE_SHARE", 0.3)
+    assert len(loop._probe_rows(shards, 0)) == 0  # 5 % of 36 patches measure nothing
+    monkeypatch.setattr(loop, "PROBE_SHARE", 0.25)
     rows = loop._probe_rows(shards, 0)
-    assert len(rows) == 8 and len(np.unique(rows)) == 8
+    assert len(rows) == len(np.unique(rows)) == 9
     assert (rows != loop._probe_rows(shards, 1)).any()

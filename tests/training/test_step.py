@@ -114,13 +114,13 @@ def test_the_same_seed_gives_the_same_bits_and_a_state_goes_on_with_them(
 
 
 def test_a_few_steps_learn_the_labels(shards: Shards) -> None:
-    step = make_step(num_steps=60)
+    step = make_step(num_steps=30)
     stream = iter(TrainingStream(shards, 4, seed=0, unlabeled_batch_size=4))
     losses = []
-    for iteration in range(1, 61):
+    for iteration in range(1, 31):
         step(iteration, *next(stream))
         losses.append(float(step.totals[0]))
-    first, last = losses[9] / 10, (losses[-1] - losses[-11]) / 10
+    first, last = losses[4] / 5, (losses[-1] - losses[-6]) / 5
     assert last < 0.75 * first
 
 
@@ -143,8 +143,8 @@ def test_the_schedule_warms_up_and_reaches_the_end_of_the_run() -> None:
 
 def test_self_training_sets_in_by_parts_of_the_run() -> None:
     for steps in (300, 50_000):
-        ramp = [self_training_ramp(round(part * steps), steps) for part in (0.1, 0.225, 0.5)]
-        assert ramp == pytest.approx([0, 0.5, 1])
+        ramp = [self_training_ramp(round(part * steps), steps) for part in (0.1, 0.22, 0.5)]
+        assert ramp == pytest.approx([0, 7 / 15, 1])
 
 
 def test_the_teacher_follows_quickly_at_first() -> None:
