@@ -284,6 +284,9 @@ def predict(
     ),
     out: Annotated[Path, typer.Option(help="Where the maps go.")] = Path("predictions"),
     overlap: Annotated[float, typer.Option(help="Share of a tile that the next covers.")] = 0.25,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Tiles at a time. [default: by device]")
+    ] = None,
     nodata: Annotated[
         float | None, typer.Option(help="Value that means nothing where all bands have it.")
     ] = None,
@@ -301,6 +304,7 @@ def predict(
         model=model,
         out=out,
         overlap=overlap,
+        batch_size=batch_size,
         nodata=nodata,
         overwrite=overwrite,
         device=device,

@@ -83,14 +83,14 @@ class Index:
 
 
 def index(
-    data: Path,
+    data: Path | str,
     *,
-    out: Path = Path("index"),
-    class_mapping: Path | None = None,
+    out: Path | str = Path("index"),
+    class_mapping: Path | str | None = None,
     val_split: float = 0.2,
     split_by: str = "base",
-    split_file: Path | None = None,
-    labeled_list: Path | None = None,
+    split_file: Path | str | None = None,
+    labeled_list: Path | str | None = None,
     seed: int = 0,
     num_workers: int | None = None,
 ) -> dict[str, Any]:
@@ -115,6 +115,10 @@ def index(
     Raises:
         InputError: nothing to index, a bad option or file, or problems that a person must solve.
     """
+    data, out = Path(data), Path(out)
+    class_mapping, split_file, labeled_list = (
+        None if path is None else Path(path) for path in (class_mapping, split_file, labeled_list)
+    )
     data, out = Path(data), Path(out)
     require_folder(data, "DATA is the folder that holds images/, or folders with images/ in them")
     if split_by not in SPLIT_BY:

@@ -112,13 +112,13 @@ def print_report(
         console.print(
             f"WARNING: {plural(summary['bases_on_both_sides'], 'base image')} on both sides, and "
             "the unlabelled patches come from the same photographs: this is the published protocol "
-            "and leaks; its scores flatter. Use --split-by base for scores to trust"
+            "and leaks: scores come out too high. Use --split-by base for scores to trust"
         )
     elif summary["frames_on_both_sides"]:
         console.print(
             f"Neighbours: {plural(summary['frames_on_both_sides'], 'pair')} of consecutive frames "
             "lie on both sides (one held out, one used in training). Where photographs overlap on "
-            "the ground, scores flatter; --split-by block keeps runs together"
+            "the ground, scores come out too high; --split-by block keeps runs together"
         )
     if not summary["labelled"]:
         console.print(

@@ -132,7 +132,7 @@ class Strips:
 
 
 def patchify(
-    data: Path, *, out: Path, size: int = 256, num_workers: int | None = None
+    data: Path | str, *, out: Path | str, size: int = 256, num_workers: int | None = None
 ) -> dict[str, int]:
     """Cut full photos (JPG, PNG, TIFF, of any size) and their masks into patches.
 
@@ -155,6 +155,7 @@ def patchify(
             with other things in it.
         WorkError: the disk is too small, a worker process died.
     """
+    data, out = Path(data), Path(out)
     require_folder(data, "give the folder that holds images/ (and masks/ beside it)")
     if size < SMALLEST_SIZE:
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
@@ -165,7 +166,7 @@ def patchify(
             "photos; give another folder"
         )
     photos = _find_photos(data)
-    mapping = _mapping_for_jpeg(data, photos)
+    mapping = _mapping_of(data, photos)
     record = _read_record(out, data, size, photos)
     rows = _read_layouts(out, photos)
     present = _patches_present(out, photos)
@@ -188,6 +189,8 @@ def patchify(
         for patch in present[photo.folder, photo.path.stem]:
             patch.unlink(missing_ok=True)
 
+    # Taken before: a file that changes while it is cut must count as changed.
+    fingerprints = {photo.source: photo.fingerprint() for photo in todo}
     cuts: dict[str, Cut] = {}
     saved = time.monotonic()
     try:
@@ -198,7 +201,7 @@ def patchify(
             for photo, cut in results:
                 cuts[photo.source] = cut
                 rows[photo.source] = cut.rows
-                record["photos"][photo.source] = photo.fingerprint()
+                record["photos"][photo.source] = fingerprints[photo.source]
                 bar.advance()
                 if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                     _save(out, photos, rows, record)
@@ -220,9 +223,7 @@ def patch_places(length: int, size: int) -> list[int]:
 def _find_photos(data: Path) -> list[Photo]:
     """Every photo under DATA in the order of its posix path, paired with its mask."""
     folders = sorted(
-        Path(parent).relative_to(data)
-        for parent, names, _ in os.walk(data)
-        if "images" in names and Path(parent).name not in ("images", "masks")
+        Path(parent).relative_to(data) for parent, names, _ in os.walk(data) if "images" in names
     )
     photos: list[Photo] = []
     for folder in folders:
@@ -260,19 +261,22 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _mapping_for_jpeg(data: Path, photos: Sequence[Photo]) -> ClassMapping | None:
-    jpeg = next(
-        (p.mask for p in photos if p.mask and p.mask.suffix.lower() in (".jpg", ".jpeg")), None
-    )
-    if jpeg is None:
-        return None
+def _mapping_of(data: Path, photos: Sequence[Photo]) -> ClassMapping | None:
+    """DATA's class mapping, which JPEG masks cannot do without."""
     path = data / "class_mapping.csv"
-    if not path.is_file():
-        raise InputError(
-            f"{jpeg}: a JPEG mask, whose colours are smeared; put class_mapping.csv in {data}, so "
-            "that each pixel can be given the nearest class"
-        )
-    return read_class_mapping(path)
+    if path.is_file():
+        return read_class_mapping(path)
+    for photo in photos:
+        if photo.mask is not None and photo.mask.suffix.lower() in (".jpg", ".jpeg"):
+            raise _needs_mapping(photo.mask)
+    return None
+
+
+def _needs_mapping(mask: Path) -> InputError:
+    return InputError(
+        f"{mask}: a JPEG mask, whose colours are smeared; put class_mapping.csv into the folder "
+        "that you give, so that each pixel can be given the nearest class"
+    )
 
 
 def _check_sizes(photo: Photo) -> int:
@@ -366,7 +370,7 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
         if flat and image.valid is not None:
             cut.notes[
                 "Patches of one flat colour, kept; where that is a margin, tag it as nodata "
-                "(gdal_edit.py -a_nodata 0 FILE) and run again"
+                "(rio edit-info --nodata 0 FILE) and run again"
             ] = f"{flat} patches"
     return cut
 
@@ -428,7 +432,9 @@ def _open_mask(path: Path | None, mapping: ClassMapping | None) -> Iterator[Stri
         smeared = ""
         palette = image.getpalette() if image.mode == "P" else None
         values = np.asarray(image)
-        if image.format == "JPEG" and mapping is not None:
+        if image.format == "JPEG":
+            if mapping is None:
+                raise _needs_mapping(path)
             reading = read_mask(path, mapping)
             alpha = np.where(reading.labels == IGNORE_INDEX, 0, 255).astype(np.uint8)
             values = np.dstack([mapping.palette[reading.labels], alpha])

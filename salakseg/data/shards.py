@@ -57,8 +57,8 @@ SMALLEST_SHARD_MB = 1
 
 def shard(
     *,
-    index_dir: Path = Path("index"),
-    out: Path = Path("shards"),
+    index_dir: Path | str = Path("index"),
+    out: Path | str = Path("shards"),
     shard_size: int = 256,
     overwrite: bool = False,
     num_workers: int | None = None,
@@ -82,6 +82,7 @@ def shard(
         InputError: no index; a patch changed or vanished since; shards of another index are there.
         WorkError: the disk is too small.
     """
+    index_dir, out = Path(index_dir), Path(out)
     if shard_size < SMALLEST_SHARD_MB:
         raise InputError(f"--shard-size {shard_size}: at least {SMALLEST_SHARD_MB} (megabytes)")
     index = read_index(index_dir)

@@ -218,7 +218,10 @@ def split_bases(
         raise InputError(
             f"there are only {only}: nothing is left to validate on; add masks of another, or use "
             f"--split-by {way}"
-            + (" (leaky: its scores flatter, for neighbours are on both sides)" * (way == "patch"))
+            + (
+                " (leaky: neighbours are on both sides, so scores come out too high)"
+                * (way == "patch")
+            )
         )
     return np.where(
         held,

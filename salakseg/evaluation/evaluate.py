@@ -68,17 +68,17 @@ class _Evaluated:
 
 
 def evaluate(
-    model: Path = Path("best_model.pth"),
+    model: Path | str = Path("best_model.pth"),
     *,
-    shards_dir: Path = Path("shards"),
+    shards_dir: Path | str = Path("shards"),
     split: str = "val",
-    data: Path | None = None,
-    out: Path = Path("eval"),
+    data: Path | str | None = None,
+    out: Path | str = Path("eval"),
     device: str = "auto",
     batch_size: int = 16,
     num_workers: int = 0,
     generator: str | None = None,
-    class_mapping: Path | None = None,
+    class_mapping: Path | str | None = None,
     amp: bool | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the results into `out`.
@@ -101,6 +101,8 @@ def evaluate(
             no pixel that has a class.
         WorkError: out of GPU memory.
     """
+    model, shards_dir, out = Path(model), Path(shards_dir), Path(out)
+    data, class_mapping = (None if path is None else Path(path) for path in (data, class_mapping))
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: must be 1 or more")
     if out.exists():

@@ -62,7 +62,7 @@ def classify(
     Raises:
         InputError: option out of range, or a damaged file.
     """
-    tile = tile or model.patch_size
+    tile = model.patch_size if tile is None else tile
     down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
     device = model.generator.mean.device
     batch_size = batch_size or (32 if device.type == "cuda" else 4)

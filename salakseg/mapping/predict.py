@@ -40,6 +40,7 @@ from salakseg.imagery.area import pixel_areas, unknown_area
 from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, open_image, write_cog
+from salakseg.imagery.windows import plan_axis
 from salakseg.mapping.classify import Block, classify
 from salakseg.model.weights import Model, find_model, load_model
 
@@ -124,6 +125,8 @@ def predict(
         generator,
         read_class_mapping(Path(class_mapping)) if class_mapping is not None else None,
     )
+    # An option out of range is no fault of the images: say so once, before any of them.
+    plan_axis(1, network.patch_size if tile is None else tile, overlap)
     _require_writable(out)
     done: list[Prediction] = []
     failed: list[Path] = []
@@ -145,9 +148,11 @@ def predict(
             continue
         except torch.OutOfMemoryError as error:
             raise WorkError(
-                f"{file}: the device ran out of memory; make --tile or --batch-size smaller, "
-                "or use --device cpu"
+                f"{file}: the device ran out of memory; use --device cpu, or from Python a "
+                "smaller batch_size"
             ) from error
+        except (RasterioError, OSError) as error:
+            raise WorkError(f"{file}: its map could not be written ({error})") from error
         done.append(result)
         if len(files) > 1:
             console.print(f"{file} → {result.classes}")
@@ -252,17 +257,15 @@ def _counted(blocks: Iterator[Block], bar: Bar) -> Iterator[Block]:
 
 def _suggest_nodata(source: ImageSource) -> None:
     """Say so where much of the border is plain black or white and nothing calls it nodata."""
-    rows = np.linspace(0, source.height - 1, BORDER_SAMPLES).astype(int)
-    columns = np.linspace(0, source.width - 1, BORDER_SAMPLES).astype(int)
-    parts = [
-        (image[0, columns], valid[0, columns])
-        for image, valid in (source.read(row, 0, 1, source.width) for row in (0, source.height - 1))
-    ]
-    for row in rows:
-        image, valid = source.read(int(row), 0, 1, source.width)
-        parts.append((image[0, [0, -1]], valid[0, [0, -1]]))
-    border = np.concatenate([image for image, _ in parts])
-    valid = np.concatenate([valid for _, valid in parts])
+    last_row, last_column = source.height - 1, source.width - 1
+    rows = np.linspace(0, last_row, BORDER_SAMPLES).astype(int).tolist()
+    columns = np.linspace(0, last_column, BORDER_SAMPLES).astype(int).tolist()
+    places = [(row, column) for row in rows for column in (0, last_column)]
+    places += [(row, column) for row in (0, last_row) for column in columns]
+    # Pixel by pixel: a whole row or column of a large file would be slow to decode.
+    samples = [source.read(row, column, 1, 1) for row, column in places]
+    border = np.array([image[0, 0] for image, _ in samples])
+    valid = np.array([valid[0, 0] for _, valid in samples])
     for value, name in ((0, "black"), (255, "white")):
         share = ((border == value).all(axis=1) & valid).mean()
         if share >= FLAT_BORDER_SHARE:
@@ -309,30 +312,27 @@ def _write_map(source: ImageSource, model: Model, blocks: Iterator[Block], out: 
     names = _output_names(source.path)
     with TemporaryDirectory(prefix=".partial-", dir=out) as temporary:
         folder = Path(temporary)
-        try:
-            with (
-                _create_scratch(folder / "classes.tif", source, model) as classes,
-                _create_scratch(folder / "confidence.tif", source, model) as confidence,
-            ):
-                classes.write_colormap(1, dict(enumerate(map(tuple, mapping.palette.tolist()))))
-                for block in blocks:
-                    height, width = block.labels.shape
-                    window = Window(block.column, block.row, width, height)
-                    classes.write(block.labels, 1, window=window)
-                    confidence.write(block.confidence, 1, window=window)
-                    shrunk.add(block)
-                    labels = block.labels.ravel()
-                    pixels += np.bincount(labels, minlength=256)
-                    if unknown is None:
-                        areas = pixel_areas(
-                            source.crs, source.transform, block.column, block.row, width, height
-                        )
-                        square_metres += np.bincount(labels, areas.ravel(), minlength=256)
-            _finish(folder / "classes.tif", folder / names["classes"], "mode")
-            _finish(folder / "confidence.tif", folder / names["confidence"], "average")
-            small = _read_shrunk(folder / "classes.tif", shrunk.shape)
-        except RasterioError as error:
-            raise WorkError(f"{source.path}: its map could not be written ({error})") from error
+        with (
+            _create_scratch(folder / "classes.tif", source, model) as classes,
+            _create_scratch(folder / "confidence.tif", source, model) as confidence,
+        ):
+            classes.write_colormap(1, dict(enumerate(map(tuple, mapping.palette.tolist()))))
+            for block in blocks:
+                height, width = block.labels.shape
+                window = Window(block.column, block.row, width, height)
+                classes.write(block.labels, 1, window=window)
+                confidence.write(block.confidence, 1, window=window)
+                shrunk.add(block)
+                labels = block.labels.ravel()
+                pixels += np.bincount(labels, minlength=256)
+                if unknown is None:
+                    areas = pixel_areas(
+                        source.crs, source.transform, block.column, block.row, width, height
+                    )
+                    square_metres += np.bincount(labels, areas.ravel(), minlength=256)
+        _finish(folder / "classes.tif", folder / names["classes"], "mode")
+        _finish(folder / "confidence.tif", folder / names["confidence"], "average")
+        small = _read_shrunk(folder / names["classes"], shrunk.shape)
         if names["classes"].endswith(".tif"):
             names["names"] = names["classes"] + ".aux.xml"
             (folder / names["names"]).write_text(
@@ -398,8 +398,8 @@ def _finish(scratch: Path, path: Path, overview_resampling: str) -> None:
     image.save(path, transparency=IGNORE_INDEX)
 
 
-def _read_shrunk(scratch: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    with rasterio.open(scratch) as raster:
+def _read_shrunk(classes: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    with rasterio.open(classes) as raster:
         labels: NDArray[np.uint8] = raster.read(1, out_shape=shape, resampling=Resampling.mode)
     return labels
 

@@ -60,11 +60,13 @@ class Generator(nn.Module):
         logits: Tensor = self.network(x)
         return logits[..., :height, :width]
 
-    @property
-    def encoder(self) -> nn.Module | None:
-        """The part that ImageNet weights are for, where the network has one."""
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Those that ImageNet weights are for; none where the network has no such part."""
+        if isinstance(self.network, DeepLabV2):
+            head = {id(parameter) for parameter in self.network.layer5.parameters()}
+            return [p for p in self.network.parameters() if id(p) not in head]
         encoder = getattr(self.network, "encoder", None)
-        return encoder if isinstance(encoder, nn.Module) else None
+        return list(encoder.parameters()) if isinstance(encoder, nn.Module) else []
 
 
 class Tiny(nn.Module):

@@ -86,10 +86,10 @@ FIXED_OPTIONS = ("method", "generator", "seed")
 
 def train(
     *,
-    shards_dir: Path = Path("shards"),
-    checkpoint_dir: Path = Path("checkpoints"),
+    shards_dir: Path | str = Path("shards"),
+    checkpoint_dir: Path | str = Path("checkpoints"),
     resume: bool = False,
-    restore_from: Path | None = None,
+    restore_from: Path | str | None = None,
     overwrite: bool = False,
     num_workers: int | None = None,
     device: str = "auto",
@@ -99,7 +99,7 @@ def train(
     num_steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    threshold_st: str | None = None,
+    threshold_st: str | float | None = None,
     lambda_st: float | None = None,
     lambda_fm: float | None = None,
     eval_every: int | None = None,
@@ -143,6 +143,8 @@ def train(
         WorkError: a save failed, memory ran out, the losses are no numbers any more.
         KeyboardInterrupt: after Ctrl-C and a save.
     """
+    shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
+    restore_from = None if restore_from is None else Path(restore_from)
     given = {
         "method": method,
         "generator": generator,
@@ -150,7 +152,7 @@ def train(
         "num_steps": num_steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "threshold_st": threshold_st,
+        "threshold_st": None if threshold_st is None else str(threshold_st),
         "lambda_st": lambda_st,
         "lambda_fm": lambda_fm,
         "eval_every": eval_every,

@@ -138,8 +138,7 @@ class Step:
         )
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        encoder = self.generator.encoder if self.recipe.pretrained else None
-        slow = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+        slow = {id(p) for p in self.generator.encoder_parameters() if self.recipe.pretrained}
         groups = [
             {
                 "params": [p for p in self.generator.parameters() if (id(p) in slow) == is_slow],

@@ -370,7 +370,7 @@ def test_what_cannot_be_cut_is_one_clear_line(data: Path, tmp_path: Path) -> Non
     mask.unlink()
     mask = write_mask(mask.with_suffix(".jpg"), np.zeros((320, 384, 3), np.uint8))
     (data / "class_mapping.csv").unlink()
-    refuses(r"a JPEG mask.*put class_mapping\.csv in")
+    refuses(r"a JPEG mask.*put class_mapping\.csv into")
     mask.unlink()
     (data / "images" / "broken.jpg").write_bytes(b"\xff\xd8no photo")
     refuses(r"broken\.jpg: cannot be read")

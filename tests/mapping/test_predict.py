@@ -429,6 +429,16 @@ def test_an_out_that_is_a_file_is_refused(brightest_file: Path, tmp_path: Path) 
         predict([path], model=brightest_file, out=path)
 
 
+@pytest.mark.parametrize("options", [{"overlap": 0.9}, {"tile": 0}])
+def test_an_option_out_of_range_is_no_fault_of_the_images(
+    brightest_file: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    paths = [png(tmp_path / name, coloured(20, 20)[0]) for name in ("a", "b")]
+    with pytest.raises(InputError, match=r"^--(overlap|tile)"):
+        predict(paths, model=brightest_file, out=tmp_path / "maps", **options)
+    assert not (tmp_path / "maps").exists()
+
+
 def test_images_are_files_folders_and_patterns(tmp_path: Path) -> None:
     flight = tmp_path / "flight"
     (flight / "images").mkdir(parents=True)

@@ -93,10 +93,9 @@ def test_encoder_weights_from_a_file(
 def test_encoder_weights_from_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    encoder = create_generator(SMALL, 2, "none").encoder
-    assert encoder is not None
+    encoder = create_generator(SMALL, 2, "none").network.encoder
     save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
-    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.safetensors")).encoder
+    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.safetensors")).network.encoder
     assert loaded is not None
     assert torch.equal(loaded.features[0][0].weight, encoder.features[0][0].weight)
 
