@@ -36,7 +36,7 @@ from salakseg.files import atomic_path, require_folder, write_text
 from salakseg.imagery.drawing import Picture, colorize, contact_sheet, fit
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import ImageSource, open_image
-from salakseg.mapping.predict import classify
+from salakseg.mapping.classify import classify
 from salakseg.metrics import confusion_matrix, scores
 from salakseg.model.weights import Model, find_model, load_model
 
