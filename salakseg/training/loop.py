@@ -37,7 +37,6 @@ from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
     LATEST,
     newest_checkpoint,
-    read_checkpoint,
     refuse_to_overwrite,
     save_checkpoint,
     save_models,
@@ -70,7 +69,7 @@ class Options:
     num_steps: int = 50_000
     batch_size: int = 4
     learning_rate: float = 1e-3
-    threshold_st: str = "auto"
+    threshold_st: str | float = "auto"
     lambda_st: float = 1.0
     lambda_fm: float = 0.1
     eval_every: int = 500
@@ -143,25 +142,10 @@ def train(
         WorkError: a save failed, memory ran out, the losses are no numbers any more.
         KeyboardInterrupt: after Ctrl-C and a save.
     """
+    arguments = dict(locals())
+    given = {f.name: arguments[f.name] for f in fields(Options) if arguments[f.name] is not None}
     shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
     restore_from = None if restore_from is None else Path(restore_from)
-    given = {
-        "method": method,
-        "generator": generator,
-        "encoder_weights": encoder_weights,
-        "num_steps": num_steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "threshold_st": None if threshold_st is None else str(threshold_st),
-        "lambda_st": lambda_st,
-        "lambda_fm": lambda_fm,
-        "eval_every": eval_every,
-        "save_pred_every": save_pred_every,
-        "save_latest_every": save_latest_every,
-        "seed": seed,
-        "amp": amp,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
 
     # What to go on from.
     checkpoint: dict[str, Any] | None = None
@@ -177,7 +161,7 @@ def train(
         content = read_torch_file(restore_from)
         found = content.get("format") if isinstance(content, dict) else None
         if found == CHECKPOINT_FORMAT:
-            checkpoint = read_checkpoint(restore_from)
+            checkpoint = content
             console.print(f"Going on from {restore_from}, iteration {checkpoint['iteration']}")
         elif found == MODEL_FORMAT:
             weights = restore_from
@@ -225,7 +209,7 @@ def train(
             method=S4GAN if semi else SUPERVISED,
             num_steps=options.num_steps,
             learning_rate=options.learning_rate,
-            threshold_st=None if options.threshold_st == "auto" else float(options.threshold_st),
+            threshold_st=_fixed_threshold(options),
             lambda_st=options.lambda_st,
             lambda_fm=options.lambda_fm,
             seed=options.seed,
@@ -239,6 +223,8 @@ def train(
     if checkpoint is not None:
         run.go_on_from(checkpoint)
     _announce(run, torch_device, dtype)
+    if run.iteration >= options.num_steps:
+        console.print(f"All {run.iteration} iterations are done; a higher --num-steps extends them")
     try:
         checkpoint_dir.mkdir(parents=True, exist_ok=True)
         if overwrite and checkpoint is None:
@@ -269,15 +255,7 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
             console.print(f"{option} is now {value}, was {before}")
     if options.method not in (S4GAN, SUPERVISED):
         raise InputError(f"--method {options.method}: use {S4GAN} or {SUPERVISED}")
-    if options.threshold_st != "auto":
-        try:
-            in_range = 0 <= float(options.threshold_st) <= 1
-        except ValueError:
-            in_range = False
-        if not in_range:
-            raise InputError(
-                f"--threshold-st {options.threshold_st}: must be auto or a number from 0 to 1"
-            )
+    _fixed_threshold(options)
     for name in ("num_steps", "batch_size", "eval_every", "save_pred_every", "save_latest_every"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')}: must be at least 1")
@@ -287,6 +265,21 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
         if not getattr(options, name) >= 0:
             raise InputError(f"--{name.replace('_', '-')}: must be 0 or above")
     return options
+
+
+def _fixed_threshold(options: Options) -> float | None:
+    """The paper's γ, or None for acceptance by rank."""
+    if options.threshold_st == "auto":
+        return None
+    try:
+        threshold = float(options.threshold_st)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise InputError(
+            f"--threshold-st {options.threshold_st}: must be auto or a number from 0 to 1"
+        )
+    return threshold
 
 
 def _num_workers(given: int | None, device: torch.device) -> int:

@@ -93,11 +93,19 @@ def test_encoder_weights_from_a_file(
 def test_encoder_weights_from_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    encoder = create_generator(SMALL, 2, "none").network.encoder
-    save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
-    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.safetensors")).network.encoder
-    assert loaded is not None
-    assert torch.equal(loaded.features[0][0].weight, encoder.features[0][0].weight)
+    source = create_generator(SMALL, 2, "none")
+    save_file(source.network.encoder.state_dict(), tmp_path / "weights.safetensors")
+    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.safetensors"))
+    for theirs, ours in zip(source.encoder_parameters(), loaded.encoder_parameters(), strict=True):
+        assert torch.equal(theirs, ours)
+
+
+def test_which_parameters_are_the_encoders() -> None:
+    assert create_generator("tiny", 2, "none").encoder_parameters() == []
+    with torch.device("meta"):
+        generator = create_generator("deeplabv2-resnet101", 2, "none")
+    # All but the weights and biases of the four branches.
+    assert len(generator.encoder_parameters()) == len(list(generator.parameters())) - 8
 
 
 def test_files_that_hold_no_fitting_weights(tmp_path: Path) -> None:
