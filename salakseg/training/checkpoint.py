@@ -44,16 +44,20 @@ LATEST = "latest_checkpoint.pth"
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a full checkpoint atomically."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": CHECKPOINT_FORMAT, **content}, temporary)
+    _save(path, {"format": CHECKPOINT_FORMAT, **content})
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    # An open file: given a path, torch writes its temporary name into the archive.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def save_models(folder: Path, name: str, model: Model, discriminator: Discriminator | None) -> None:
     """Write `{name}_model.pth` and, where there is a D, `{name}_model_D.pth`."""
     save_model(folder / f"{name}_model.pth", model)
     if discriminator is not None:
-        with atomic_path(folder / f"{name}_model_D.pth") as temporary:
-            torch.save(discriminator.state_dict(), temporary)
+        _save(folder / f"{name}_model_D.pth", discriminator.state_dict())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

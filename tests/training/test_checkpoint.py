@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -63,8 +64,8 @@ def test_a_failed_save_leaves_the_file_before_it(
     path = save(tmp_path, LATEST, 1)
     before = path.read_bytes()
 
-    def full_disk(content: object, file: Path) -> None:
-        Path(file).write_bytes(b"half")
+    def full_disk(content: object, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
