@@ -63,7 +63,7 @@ PATCH_COLUMNS = ["folder", "base_image", "row", "column", "image", "mask", "widt
 PATCH_COLUMNS += ["bytes", "split", "pixel_size", "x", "y"]
 # More unknown colours than this, and it is the mapping that is wrong, not the masks.
 MAX_UNKNOWN_SHARE = 0.5
-LARGE_PATCH = 1024  # pixels a side
+LARGEST_PATCH = 1024  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,6 @@ def index(
     class_mapping, split_file, labeled_list = (
         None if path is None else Path(path) for path in (class_mapping, split_file, labeled_list)
     )
-    data, out = Path(data), Path(out)
     require_folder(data, "DATA is the folder that holds images/, or folders with images/ in them")
     if split_by not in SPLIT_BY:
         raise InputError(f"--split-by {split_by}: choose one of {', '.join(SPLIT_BY)}")
@@ -380,7 +379,14 @@ def _patch_size(patches: pd.DataFrame, problems: Problems) -> int:
     sides = readable[["width", "height"]].max(axis=1)
     size, usual = int(sides.max()), int(sides.mode().max())
     largest = readable.iloc[int(sides.to_numpy().argmax())]
-    if size > 2 * usual:
+    if size > LARGEST_PATCH:
+        problems.fatal(
+            "too large for a patch",
+            largest["image"],
+            f"{largest['width']}×{largest['height']}; a patch has at most {LARGEST_PATCH} pixels a "
+            "side, since training takes it whole: cut full photographs with salakseg patchify",
+        )
+    elif size > 2 * usual:
         problems.fatal(
             "too large for a patch",
             largest["image"],
@@ -393,8 +399,7 @@ def _patch_size(patches: pd.DataFrame, problems: Problems) -> int:
             "smaller than others",
             smaller["image"].iloc[0],
             f"{plural(len(smaller), 'patch', 'patches')} smaller than {size}×{size}: padded with "
-            "pixels that are not scored"
-            + ("; full photographs are better cut with salakseg patchify" * (size > LARGE_PATCH)),
+            "pixels that are not scored",
         )
     return size
 

@@ -514,6 +514,14 @@ def test_a_photograph_among_patches_is_fatal(data: Path) -> None:
         index(data, num_workers=1)
 
 
+def test_full_photographs_are_fatal(data: Path) -> None:
+    for kind in ("images", "masks"):
+        (data / "full" / kind).mkdir(parents=True)
+        Image.new("RGB", (1100, 700), (132, 41, 246)).save(data / "full" / kind / "DJI_0001.png")
+    with pytest.raises(InputError, match=r"1100×700.*salakseg patchify"):
+        index(data, num_workers=1)
+
+
 def test_data_without_images(data: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         index(data / "nowhere")
