@@ -4,7 +4,8 @@
 
 `dubai` holds `images/`, `masks/`, `class_mapping.csv` and `protocol.csv` (`base_image,split`).
 Writes into the working directory what the commands write, and prints validation mIoU beside that of
-always answering the commonest class.
+always answering the commonest class. `predictions/` then has the map of a validation photograph,
+the picture in the README.
 """
 
 import argparse
@@ -54,6 +55,8 @@ def main() -> None:
         overwrite=True,
     )
     result = salakseg.evaluate(Path(name) / "final_model.pth")
+    photo = options.dubai / "images" / "tile8_part009.jpg"
+    salakseg.predict([photo], model=Path(name) / "best_model.pth", overwrite=True)
     print(f"commonest class: {commonest_class_miou(Path('shards')):.4f} mIoU")
     print(f"{options.method}, {options.num_steps} iterations: {result['miou']:.4f} mIoU")
 
