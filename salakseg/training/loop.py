@@ -377,6 +377,9 @@ class Run:
             "positions": dict(self.stream.positions),
             "best_val_miou": self.best_val_miou,
             "best_iteration": self.best_iteration,
+            "val_confusion": (
+                None if self.val_confusion is None else torch.from_numpy(self.val_confusion)
+            ),
             "options": asdict(self.options),
             "classes": self.shards.mapping.as_plain(),
             "shards": self.shards.fingerprint,
@@ -393,6 +396,8 @@ class Run:
         self.iteration = checkpoint["iteration"]
         self.best_val_miou = checkpoint["best_val_miou"]
         self.best_iteration = checkpoint["best_iteration"]
+        confusion = checkpoint["val_confusion"]
+        self.val_confusion = None if confusion is None else confusion.numpy()
 
     def model(self) -> Model:
         """The teacher as a model that describes itself."""

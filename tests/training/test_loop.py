@@ -91,6 +91,15 @@ def test_a_resumed_run_ends_with_the_same_bits(shards_dir: Path) -> None:
     assert (whole / "log.csv").read_bytes() == (parted / "log.csv").read_bytes()
 
 
+def test_a_run_killed_before_its_final_model_gets_the_same_one(shards_dir: Path) -> None:
+    small_run(shards_dir)
+    final = Path("checkpoints/final_model.pth")
+    expected = final.read_bytes()  # with the scores of the last evaluation
+    final.unlink()
+    train(shards_dir=shards_dir, resume=True, device="cpu")
+    assert final.read_bytes() == expected
+
+
 def test_the_model_is_the_same_with_workers(shards_dir: Path) -> None:
     for workers in (0, 2):
         small_run(shards_dir, checkpoint_dir=Path(f"w{workers}"), num_workers=workers, num_steps=3)
