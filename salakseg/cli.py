@@ -198,6 +198,9 @@ def train(
     ] = None,
     device: Device = "auto",
     amp: Amp = None,
+    deterministic: Annotated[
+        bool, typer.Option(help="The same bits on every run, at some cost on a GPU.")
+    ] = True,
     data_root: Moved = None,
     class_mapping: Moved = None,
     num_classes: Moved = None,
@@ -223,6 +226,7 @@ def train(
         overwrite=overwrite,
         num_workers=num_workers,
         device=device,
+        deterministic=deterministic,
         method=None if method is None else method.value,
         generator=generator,
         encoder_weights=encoder_weights,
@@ -312,6 +316,14 @@ def predict(
         generator=generator,
         class_mapping=class_mapping,
     )
+
+
+@app.command()
+def doctor(
+    checkpoint_dir: Annotated[Path, typer.Argument(help="Folder of a run.")] = Path("checkpoints"),
+) -> None:
+    """Say how a run is going or went, and what to do."""
+    salakseg.doctor(checkpoint_dir)
 
 
 @app.callback(invoke_without_command=True)

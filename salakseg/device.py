@@ -1,4 +1,9 @@
-"""Which device computes, and in which precision."""
+"""Which device computes, in which precision, and whether the same way each time."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -41,6 +46,35 @@ def autocast_dtype(device: torch.device, amp: bool | None) -> torch.dtype | None
             return None
         return torch.bfloat16
     return torch.float16 if amp else None
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Make CUDA compute the same bits each time, or let it choose its kernels by the clock.
+
+    Without a deterministic kernel for an operation torch warns and goes on. On a CPU the bits are
+    the same either way.
+    """
+    # cuBLAS reads this when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+@contextmanager
+def keep_awake() -> Iterator[None]:
+    """Ask Windows not to fall asleep meanwhile; elsewhere nothing is asked."""
+    if sys.platform != "win32":
+        yield
+        return
+    import ctypes
+
+    continuous, system_required = 0x80000000, 0x00000001
+    ask = ctypes.windll.kernel32.SetThreadExecutionState
+    ask(continuous | system_required)
+    try:
+        yield
+    finally:
+        ask(continuous)
 
 
 def _cpu_flags() -> str:

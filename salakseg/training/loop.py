@@ -26,7 +26,7 @@ from salakseg.console import console
 from salakseg.data.draws import draw_bits
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import Batch, Patches, TrainingStream
-from salakseg.device import autocast_dtype, select_device
+from salakseg.device import autocast_dtype, keep_awake, select_device, set_determinism
 from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.evaluate import confusion_on_split
 from salakseg.files import write_text
@@ -42,6 +42,7 @@ from salakseg.training.checkpoint import (
     save_models,
     saving_failed,
 )
+from salakseg.training.doctor import Advice, diagnose, read_log
 from salakseg.training.monitor import (
     LOG_COLUMNS,
     TIMING_COLUMNS,
@@ -92,6 +93,7 @@ def train(
     overwrite: bool = False,
     num_workers: int | None = None,
     device: str = "auto",
+    deterministic: bool = True,
     method: str | None = None,
     generator: str | None = None,
     encoder_weights: str | None = None,
@@ -120,6 +122,8 @@ def train(
         overwrite: start over in a folder that holds a run.
         num_workers: processes that read and decode; None: half the cores, at most 4, on a GPU.
         device: auto, cpu, cuda, cuda:1, ….
+        deterministic: the same bits again on the same machine; False lets CUDA choose its kernels
+            by the clock, which is faster and gives up exact resuming.
         method: s4gan (default) or supervised.
         generator: see `create_generator`; default deeplabv3plus-resnet50.
         encoder_weights: imagenet (default), none, or a file.
@@ -175,6 +179,9 @@ def train(
         _require_same_run(checkpoint, shards)
     torch_device = select_device(device)
     dtype = autocast_dtype(torch_device, options.amp)
+    set_determinism(deterministic)
+    if not deterministic:
+        console.print("Not deterministic: a resumed run will differ from an unbroken one")
     workers = _num_workers(num_workers, torch_device)
     semi = options.method == S4GAN and bool((shards.samples.split == "unlabeled").any())
     if options.method == S4GAN and not semi:
@@ -357,6 +364,7 @@ class Run:
         self.best_val_miou, self.best_iteration = float("-inf"), 0
         self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.probes: list[Batch] = []
+        self.advice: list[Advice] = []
         self.has_val = bool((shards.samples.split == "val").any())
 
     def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
@@ -368,6 +376,21 @@ class Run:
                 patches.read("train", part)
                 for part in np.split(rows, np.arange(size, len(rows), size))
             ]
+
+    def consult(self, say: bool = True) -> None:
+        """Let the doctor read the log; say what is new."""
+        found = diagnose(
+            *read_log(self.folder),
+            num_steps=self.options.num_steps,
+            lambda_st=self.options.lambda_st,
+            threshold_st=self.options.threshold_st,
+            batch_size=self.options.batch_size,
+            class_names=self.shards.mapping.names,
+        )
+        for advice in found:
+            if say and advice not in self.advice:
+                console.print(f"Advice: {advice.text}")
+        self.advice = found
 
     def checkpoint(self) -> dict[str, Any]:
         """The content of a full checkpoint; see `training.checkpoint`."""
@@ -443,10 +466,11 @@ def _loop(run: Run) -> dict[str, Any]:
     options, step, folder = run.options, run.step, run.folder
     log = CsvLog(folder / "log.csv", LOG_COLUMNS, run.iteration)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
+    run.consult(say=False)
     began = last_time = time.monotonic()
     first = last_iteration = run.iteration
     loading = 0.0
-    with _interruptible() as interrupted, _bar(options.num_steps) as (bars, task):
+    with keep_awake(), _interruptible() as interrupted, _bar(options.num_steps) as (bars, task):
         batches = iter(run.stream)
         while run.iteration < options.num_steps:
             # One iteration.
@@ -481,6 +505,7 @@ def _loop(run: Run) -> dict[str, Any]:
                 bars.update(task, rate=f"{rate:.2f} it/s")
             if run.iteration % options.eval_every == 0 or done:
                 log.write(_evaluate(run))
+                run.consult()
             if run.iteration % options.save_pred_every == 0 or done:
                 _save(folder / f"checkpoint_{run.iteration}.pth", run)
             if run.iteration % options.save_latest_every == 0 or done or interrupted:
@@ -577,6 +602,7 @@ def _finish(run: Run, seconds: float) -> dict[str, Any]:
         "best_val_miou": best,
         "best_iteration": run.best_iteration,
         "final_val_miou": None if run.val_confusion is None else scores(run.val_confusion).miou,
+        "advice": [asdict(advice) for advice in run.advice],
         "seconds_of_last_start": round(seconds, 1),
         "salakseg": salakseg.__version__,
         "torch": str(torch.__version__),
@@ -584,6 +610,8 @@ def _finish(run: Run, seconds: float) -> dict[str, Any]:
         "device": str(run.step.device),
     }
     write_text(run.folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    for advice in run.advice:
+        console.print(f"Iteration {advice.iteration}: {advice.text}")
     if best is not None:
         console.print(
             f"Done. Best validation mIoU {best:.4f} at iteration {run.best_iteration}: "
