@@ -183,6 +183,9 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start over, losing the run that is there.")
     ] = False,
+    keep_checkpoints: Annotated[
+        int | None, typer.Option(help="How many checkpoint_N.pth to keep. [default: all]")
+    ] = None,
     eval_every: Annotated[
         int | None, typer.Option(help="Iterations between evaluations. [default: 500]")
     ] = None,
@@ -224,6 +227,7 @@ def train(
         resume=resume,
         restore_from=restore_from,
         overwrite=overwrite,
+        keep_checkpoints=keep_checkpoints,
         num_workers=num_workers,
         device=device,
         deterministic=deterministic,
@@ -318,10 +322,23 @@ def predict(
     )
 
 
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
+
+
 @app.command()
-def doctor(
-    checkpoint_dir: Annotated[Path, typer.Argument(help="Folder of a run.")] = Path("checkpoints"),
+def checkpoints(
+    checkpoint_dir: RunFolder = Path("checkpoints"),
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove all checkpoint_N.pth but the newest, on a yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
+    """List what a run has saved, whole or damaged; tidy it."""
+    salakseg.checkpoints(checkpoint_dir, clean=clean, yes=yes)
+
+
+@app.command()
+def doctor(checkpoint_dir: RunFolder = Path("checkpoints")) -> None:
     """Say how a run is going or went, and what to do."""
     salakseg.doctor(checkpoint_dir)
 

@@ -1,13 +1,17 @@
 """Writing files so that a good one is never replaced by part of another, and checking them."""
 
+import errno
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from salakseg.errors import InputError, WorkError
+
+_locked: set[Path] = set()
 
 
 @contextmanager
@@ -34,6 +38,57 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def lock_folder(folder: Path, what: str) -> Iterator[None]:
+    """Have `folder` for oneself, by a lock on the file `.lock` in it that the system gives back.
+
+    A process that is killed leaves the file behind, but no lock on it; nor do its children hold it.
+    On a file system that knows no locks, there is none.
+
+    Args:
+        folder: made where it is missing.
+        what: what needs it, as in "training".
+
+    Raises:
+        InputError: another process, or this one, has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Removing `.lock` at the end would let a third process lock a new file while a second one gets
+    # the lock of the removed one; so it stays.
+    path = folder.resolve() / ".lock"
+    taken = InputError(
+        f"{folder}: another salakseg works in it, so {what} cannot; wait until it ends, or take "
+        "another folder"
+    )
+    # A process never conflicts with itself, and closing any second handle would end its lock.
+    if path in _locked:
+        raise taken
+    with open(path, "ab") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise taken from error
+        _locked.add(path)
+        try:
+            yield
+        finally:
+            _locked.remove(path)
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        # Not flock: its lock goes with the open file, which forked loader workers share, so those
+        # that outlive a killed training would hold it. This one belongs to the process alone.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def sha256_of(path: Path) -> str:

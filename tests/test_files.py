@@ -1,6 +1,10 @@
 """Files are written whole or not at all."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     atomic_path,
     format_bytes,
+    lock_folder,
     require_disk_space,
     require_folder,
     sha256_of,
@@ -63,3 +68,80 @@ def test_a_folder_is_asked_for(tmp_path: Path) -> None:
         require_folder(tmp_path / "missing", "give DATA")
     with pytest.raises(InputError, match="is a file, not a folder"):
         require_folder(file, "give DATA")
+
+
+# Holds the folder, with a child that outlives it as an orphaned loader worker does.
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from salakseg.files import lock_folder
+
+with lock_folder(Path(sys.argv[1]), "training"):
+    child = os.fork() if sys.argv[2] == "fork" else 1
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path, fork: bool) -> tuple["subprocess.Popen[str]", int]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), "fork" if fork else "alone"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def test_a_folder_is_locked_once_in_a_process(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with lock_folder(folder, "training"):
+        for _ in range(2):  # the refusal itself does not end the lock
+            with pytest.raises(InputError, match=r"new: another .* training"):
+                lock_folder(tmp_path / "." / "new", "training").__enter__()
+        with lock_folder(tmp_path / "other", "training"):
+            pass
+    with lock_folder(folder, "training"):
+        pass
+
+
+def test_another_process_is_refused_until_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
+    process, _ = holder(tmp_path, fork=False)
+    with process:
+        with pytest.raises(InputError, match="another salakseg works in it"):
+            lock_folder(tmp_path, "training").__enter__()
+        process.kill()
+    with lock_folder(tmp_path, "training"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_child_that_outlives_a_killed_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
+    process, child = holder(tmp_path, fork=True)
+    try:
+        with pytest.raises(InputError):
+            lock_folder(tmp_path, "training").__enter__()
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # it lives
+        with lock_folder(tmp_path, "training"):
+            pass
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_the_end_of_a_child_does_not_end_the_lock(tmp_path: Path) -> None:
+    ended = "os.waitpid(child, 0) if child else os._exit(0)"
+    script = HOLDER.replace("    if child:", f"    {ended}\n    if child:")
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path), "fork"], stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None and process.stdout.readline()
+        with pytest.raises(InputError):
+            lock_folder(tmp_path, "training").__enter__()
+        process.kill()

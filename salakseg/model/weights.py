@@ -78,7 +78,7 @@ def model_content(model: Model) -> dict[str, Any]:
         "val_confusion": None if confusion is None else torch.from_numpy(np.array(confusion)),
         "training": model.training,
         "state": {
-            key: value.detach().cpu() for key, value in model.generator.network.state_dict().items()
+            key: value.detach() for key, value in model.generator.network.state_dict().items()
         },
     }
 

@@ -1,4 +1,4 @@
-"""The family of files in `checkpoints/`, written atomically, and the way back from them.
+"""The family of files in `checkpoints/`: written atomically in the background, read back, tidied.
 
 | file | when | holds |
 |---|---|---|
@@ -8,7 +8,8 @@
 | `final_model.pth`, `final_model_D.pth` | at the end | weights |
 
 A `*_model.pth` is a model file (see `model.weights`), with the teacher's weights; a `*_model_D.pth`
-holds D's state dict. A full checkpoint is a dictionary of tensors and plain Python values:
+holds D's state dict. `best_model_N.pth` is a best model of iteration N, kept when the run went back
+to before it. A full checkpoint is a dictionary of tensors and plain Python values:
 
 | key | what it is |
 |---|---|
@@ -20,6 +21,7 @@ holds D's state dict. A full checkpoint is a dictionary of tensors and plain Pyt
 | `totals`, `train_confusion` | sums since the last log line and the last evaluation |
 | `positions` | the position in each stream at which the next batch begins |
 | `best_val_miou`, `best_iteration` | of the best model so far |
+| `val_confusion` | of the last evaluation, or None |
 | `options` | the run's options |
 | `classes`, `shards` | the class mapping, and the fingerprint of the shards |
 
@@ -28,36 +30,168 @@ for. Learning rates and ramps are pure functions of the iteration.
 """
 
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from shutil import copyfile
+from typing import Any, Self
 
 import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
 
+from salakseg.console import console, progress
 from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path
+from salakseg.files import atomic_path, format_bytes, lock_folder, require_folder
+from salakseg.metrics import scores
 from salakseg.model.discriminator import Discriminator
-from salakseg.model.weights import Model, read_torch_file, save_model
+from salakseg.model.weights import MODEL_FORMAT, Model, model_content, read_torch_file
 
 CHECKPOINT_FORMAT = "salakseg-checkpoint-1"
 LATEST = "latest_checkpoint.pth"
+BEST = "best_model.pth"
+BEST_D = "best_model_D.pth"
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a full checkpoint atomically."""
-    _save(path, {"format": CHECKPOINT_FORMAT, **content})
+def checkpoint_file(path: Path, content: dict[str, Any]) -> dict[Path, Any]:
+    """What to write for a full checkpoint: path → content."""
+    return {path: {"format": CHECKPOINT_FORMAT, **content}}
 
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    # An open file: given a path, torch writes its temporary name into the archive.
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
-
-
-def save_models(folder: Path, name: str, model: Model, discriminator: Discriminator | None) -> None:
-    """Write `{name}_model.pth` and, where there is a D, `{name}_model_D.pth`."""
-    save_model(folder / f"{name}_model.pth", model)
+def model_files(
+    folder: Path, name: str, model: Model, discriminator: Discriminator | None
+) -> dict[Path, Any]:
+    """What to write for `{name}_model.pth` and, where there is a D, `{name}_model_D.pth`."""
+    files: dict[Path, Any] = {folder / f"{name}_model.pth": model_content(model)}
     if discriminator is not None:
-        _save(folder / f"{name}_model_D.pth", discriminator.state_dict())
+        files[folder / f"{name}_model_D.pth"] = discriminator.state_dict()
+    return files
+
+
+def _write(files: dict[Path, Any]) -> None:
+    for path, content in files.items():
+        # An open file: given a path, torch writes its temporary name into the archive.
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
+
+
+class Saver:
+    """Writes files of the family in the background, one save at a time.
+
+    A save that fails costs a warning, not the run: the files of the save before stay, and the next
+    save tries again. As a context manager it closes itself, and then does not hide an error that
+    ends the block.
+
+    Args:
+        keep_checkpoints: after each `checkpoint_N.pth`, keep only this many of them; None: all.
+    """
+
+    def __init__(self, keep_checkpoints: int | None = None) -> None:
+        if keep_checkpoints is not None and keep_checkpoints < 1:
+            raise InputError(f"--keep-checkpoints {keep_checkpoints}: must be at least 1")
+        self._keep = keep_checkpoints
+        # Its thread is no daemon: Python does not end before the file in hand is whole.
+        self._thread = ThreadPoolExecutor(1, "saver")
+        self._in_flight: Future[None] | None = None
+        self._unwritten: dict[Path, Any] = {}
+        self._failed: WorkError | None = None
+
+    def save(self, files: dict[Path, Any]) -> None:
+        """Copy all tensors of `files` (path → content) to memory of their own, write in order.
+
+        Returns when they are copied; waits for the save before. Contents are dictionaries and
+        lists of tensors on any device and plain values. Where one file fails, those after it are
+        not written: a checkpoint names the best model that came before it.
+        """
+        self.wait()
+        # A best model that could not be written comes only once; it goes first.
+        files = {**{p: c for p, c in self._unwritten.items() if p not in files}, **files}
+        self._in_flight = self._thread.submit(self._write, host_copy(files))
+
+    def wait(self) -> None:
+        """Return when nothing is being written: before a fork, say, or before reading a file."""
+        if self._in_flight is not None:
+            self._in_flight.result()
+            self._in_flight = None
+
+    def close(self) -> None:
+        """Wait for the last save.
+
+        Raises:
+            WorkError: it failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+        if self._failed is not None:
+            raise self._failed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._thread.shutdown()
+
+    def _write(self, files: dict[Path, Any]) -> None:
+        path = Path()
+        try:
+            for path in list(files):
+                _write({path: files[path]})
+                del files[path]  # its memory is free for the next snapshot
+                if self._keep is not None and _number(path) is not None:
+                    prune(path.parent, self._keep)
+        except (OSError, RuntimeError) as error:
+            if self._failed is None:
+                console.print(
+                    f"WARNING: {path}: cannot be written ({_reason(error)}). Training goes on, "
+                    "the files of the save before stay, the next save tries again: make room"
+                )
+            self._failed = saving_failed(path, error)
+            # Periodic ones are not kept for another try: they would pile up in memory.
+            self._unwritten = {p: c for p, c in files.items() if _number(p) is None}
+        else:
+            if self._failed is not None:
+                console.print("Saving works again")
+            self._failed, self._unwritten = None, {}
+
+
+def host_copy(content: Any) -> Any:
+    """A copy in host memory of all tensors in nested dictionaries, lists and tuples.
+
+    A tensor that is in it more than once is copied once. On CUDA the copies run side by side, with
+    one wait at the end.
+    """
+    copies: dict[Any, Tensor] = {}
+    copied = _host_copy(content, copies)
+    for device in {key[0] for key in copies if key[0].type == "cuda"}:
+        torch.cuda.synchronize(device)
+    return copied
+
+
+def _host_copy(content: Any, copies: dict[Any, Tensor]) -> Any:
+    if isinstance(content, Tensor):
+        # Each state_dict() gives new objects for the same memory.
+        where = (content.device, content.data_ptr())
+        key = (*where, content.dtype, content.shape, content.stride())
+        if key not in copies:
+            copies[key] = content.detach().to("cpu", non_blocking=content.is_cuda, copy=True)
+        return copies[key]
+    if isinstance(content, dict):
+        # Not `{}`: a state dict has an attribute, the versions of its modules.
+        copied = copy(content)
+        for name, value in content.items():
+            copied[name] = _host_copy(value, copies)
+        return copied
+    if isinstance(content, list | tuple):
+        return type(content)(_host_copy(value, copies) for value in content)
+    return content
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -81,20 +215,20 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
     Raises:
         InputError: none is whole.
     """
-    numbered = {
-        int(match[1]): path
-        for path in folder.glob("checkpoint_*.pth")
-        if (match := re.fullmatch(r"checkpoint_(\d+)\.pth", path.name))
-    }
-    candidates = [folder / LATEST, *(numbered[number] for number in sorted(numbered, reverse=True))]
     damaged: list[str] = []
-    for path in candidates:
+    for path in (folder / LATEST, *_periodic(folder)):
         try:
             return path, read_checkpoint(path), damaged
         except InputError as error:
             damaged.append(str(error))
+    found = f"{folder}: nothing to resume from ({'; '.join(damaged)})"
+    best = _look_at(folder / BEST)
+    if best.iteration is None:
+        raise InputError(f"{found}; start anew without --resume")
     raise InputError(
-        f"{folder}: nothing to resume from ({damaged[0]}); start anew without --resume"
+        f"{found}; the weights of the best model are whole: --restore-from {folder / BEST} "
+        f"--checkpoint-dir OTHER starts a new run from them (of iteration {best.iteration}); the "
+        "optimisers' state, the discriminator and the place in the run are lost"
     )
 
 
@@ -107,9 +241,200 @@ def refuse_to_overwrite(folder: Path) -> None:
         )
 
 
-def saving_failed(path: Path, error: OSError) -> WorkError:
+def keep_best_aside(folder: Path, iteration: int) -> Path | None:
+    """Before going on at `iteration`: keep a best model that is from later.
+
+    The run does not know of it any more, and would overwrite it by one with a lower score.
+
+    Returns:
+        Its new path, `best_model_N.pth`, or None where there was nothing to keep.
+    """
+    best = _look_at(folder / BEST)
+    if best.iteration is None or best.iteration <= iteration:
+        return None
+    aside = folder / f"best_model_{best.iteration}.pth"
+    # Copied, so that there is a best model while the run comes back to where it was.
+    for name, copy_name in ((BEST, aside.name), (BEST_D, f"best_model_{best.iteration}_D.pth")):
+        if (folder / name).exists():
+            with atomic_path(folder / copy_name) as temporary:
+                copyfile(folder / name, temporary)
+    console.print(
+        f"The best model so far is of iteration {best.iteration}, after the {iteration} to go on "
+        f"from: kept as {aside}"
+    )
+    return aside
+
+
+def prune(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` whole `checkpoint_N.pth`; where none is whole, nothing.
+
+    Returns:
+        What was removed.
+    """
+    going = _older_than_newest(folder, keep)
+    for path in going:
+        path.unlink(missing_ok=True)
+    return going
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed saves left behind; only under the lock of `folder`."""
+    for path in _leftovers(folder):
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """A file of the family.
+
+    Attributes:
+        path: where it is.
+        size: in bytes.
+        iteration: that it was saved at; None where it does not say.
+        val_miou: of a model, on the validation patches; of a full checkpoint, of the best model
+            before it; None where not known.
+        damage: what is wrong with it, "" for a whole one.
+    """
+
+    path: Path
+    size: int
+    iteration: int | None = None
+    val_miou: float | None = None
+    damage: str = ""
+
+
+def checkpoints(
+    checkpoint_dir: Path | str = Path("checkpoints"), *, clean: bool = False, yes: bool = False
+) -> list[SavedFile]:
+    """List what a run has saved, whole or damaged, and tidy it.
+
+    Args:
+        checkpoint_dir: the folder of a run.
+        clean: remove all `checkpoint_N.pth` but the newest whole one, and what killed saves left;
+            latest, best and final stay.
+        yes: remove without asking.
+
+    Returns:
+        What is there, after the clean-up.
+
+    Raises:
+        InputError: no such folder, or (with `clean`) a training works in it.
+    """
+    folder = require_folder(Path(checkpoint_dir), "train first: salakseg train")
+    if not clean:
+        return _list(folder)
+    with lock_folder(folder, "the clean-up"):
+        files = _list(folder)
+        going = [*_older_than_newest(folder, 1), *_leftovers(folder)]
+        if not going:
+            console.print("Nothing to remove")
+            return files
+        size = format_bytes(sum(path.stat().st_size for path in going))
+        console.print(f"To remove: {', '.join(path.name for path in going)}")
+        if not yes and not _agreed(f"Remove these {len(going)} files ({size})? [y/N] "):
+            console.print("Nothing removed")
+            return files
+        for path in going:
+            path.unlink(missing_ok=True)
+        console.print(f"Removed {len(going)} files, {size}")
+        return [file for file in files if file.path not in going]
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # nobody there to ask
+        console.print("(--yes removes without asking)")
+        return False
+
+
+def _list(folder: Path) -> list[SavedFile]:
+    paths = sorted(folder.glob("*.pth"), key=lambda path: (_number(path) or -1, path.name))
+    if not paths:
+        console.print(f"{folder}: no model and no checkpoint")
+        return []
+    files: list[SavedFile] = []
+    with progress("Checking", len(paths)) as bar:
+        for path in paths:
+            files.append(_look_at(path))
+            bar.advance()
+    table = Table("File", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("Iteration", "Val mIoU", "Size"):
+        table.add_column(column, justify="right")
+    table.add_column("State")
+    for file in files:
+        table.add_row(
+            file.path.name,
+            "" if file.iteration is None else str(file.iteration),
+            "" if file.val_miou is None else f"{file.val_miou:.4f}",
+            format_bytes(file.size),
+            "damaged" if file.damage else "whole",
+        )
+    console.print(table)
+    console.print("Val mIoU of a checkpoint: of the best model before it")
+    for file in files:
+        if file.damage:
+            console.print(file.damage)
+    return files
+
+
+def _look_at(path: Path) -> SavedFile:
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        content = read_torch_file(path)
+    except InputError as error:
+        return SavedFile(path, size, damage=str(error))
+    try:
+        kind = content.get("format")
+        if kind == CHECKPOINT_FORMAT:
+            miou = float(content["best_val_miou"])
+        elif kind == MODEL_FORMAT:
+            confusion = content["val_confusion"]
+            miou = float("nan") if confusion is None else scores(confusion).miou
+        else:  # a discriminator's state dict
+            return SavedFile(path, size)
+        known = miou if abs(miou) <= 1 else None  # not -inf, before the first evaluation; not NaN
+        return SavedFile(path, size, int(content["iteration"]), known)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return SavedFile(path, size, damage=f"{path}: parts missing ({error})")
+
+
+def _number(path: Path) -> int | None:
+    match = re.fullmatch(r"checkpoint_(\d+)\.pth", path.name)
+    return int(match[1]) if match else None
+
+
+def _periodic(folder: Path) -> list[Path]:
+    """All `checkpoint_N.pth`, the newest first."""
+    numbered = {path: _number(path) for path in folder.glob("checkpoint_*.pth")}
+    found = [(number, path) for path, number in numbered.items() if number is not None]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _older_than_newest(folder: Path, keep: int) -> list[Path]:
+    """The periodic checkpoints without the newest `keep` whole ones; [] where none is whole."""
+    paths = _periodic(folder)
+    kept: list[Path] = []
+    for path in paths:
+        if len(kept) < keep and _look_at(path).iteration is not None:
+            kept.append(path)
+    return [path for path in paths if path not in kept] if kept else []
+
+
+def _leftovers(folder: Path) -> Iterator[Path]:
+    return folder.glob(".partial-*")
+
+
+def _reason(error: BaseException) -> str:
+    # torch.save reports a full disk as a RuntimeError about a position, over the system's error.
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0]
+
+
+def saving_failed(path: Path, error: OSError | RuntimeError) -> WorkError:
     """What to tell where a file of the family cannot be written."""
     return WorkError(
-        f"{path}: cannot be written ({error.strerror or error}); the files of the last save are "
+        f"{path}: cannot be written ({_reason(error)}); the files of the last save are "
         "whole: make room, then salakseg train --resume"
     )

@@ -29,18 +29,20 @@ from salakseg.data.stream import Batch, Patches, TrainingStream
 from salakseg.device import autocast_dtype, keep_awake, select_device, set_determinism
 from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.evaluate import confusion_on_split
-from salakseg.files import write_text
+from salakseg.files import format_bytes, lock_folder, require_disk_space, write_text
 from salakseg.metrics import scores
 from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
 from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
     LATEST,
+    Saver,
+    checkpoint_file,
+    keep_best_aside,
+    model_files,
     newest_checkpoint,
     refuse_to_overwrite,
-    save_checkpoint,
-    save_models,
-    saving_failed,
+    remove_leftovers,
 )
 from salakseg.training.doctor import Advice, diagnose, read_log
 from salakseg.training.monitor import (
@@ -91,6 +93,7 @@ def train(
     resume: bool = False,
     restore_from: Path | str | None = None,
     overwrite: bool = False,
+    keep_checkpoints: int | None = None,
     num_workers: int | None = None,
     device: str = "auto",
     deterministic: bool = True,
@@ -120,6 +123,7 @@ def train(
         restore_from: go on from this full checkpoint; or start at iteration 0 with the weights of
             this model file.
         overwrite: start over in a folder that holds a run.
+        keep_checkpoints: how many `checkpoint_N.pth` to keep, the newest; None: all.
         num_workers: processes that read and decode; None: half the cores, at most 4, on a GPU.
         device: auto, cpu, cuda, cuda:1, ….
         deterministic: the same bits again on the same machine; False lets CUDA choose its kernels
@@ -232,11 +236,16 @@ def train(
     _announce(run, torch_device, dtype)
     if run.iteration >= options.num_steps:
         console.print(f"All {run.iteration} iterations are done; a higher --num-steps extends them")
+    _check_disk(run, keep_checkpoints)
+    saver = Saver(keep_checkpoints)
     try:
-        checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        if overwrite and checkpoint is None:
-            _remove_run(checkpoint_dir)
-        return _loop(run)
+        with lock_folder(checkpoint_dir, "training"), saver:
+            remove_leftovers(checkpoint_dir)
+            if overwrite and checkpoint is None:
+                _remove_run(checkpoint_dir)
+            if checkpoint is not None:
+                keep_best_aside(checkpoint_dir, run.iteration)
+            return _loop(run, saver)
     except torch.OutOfMemoryError as error:
         raise WorkError(
             f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
@@ -341,7 +350,7 @@ def _take_weights(network: torch.nn.Module, path: Path, shards: Shards) -> None:
 
 def _remove_run(folder: Path) -> None:
     # The checkpoints first: without them nothing takes the rest for a run.
-    for pattern in ("*checkpoint*.pth", "*_model.pth", "*_model_D.pth", "*.csv", "run.json"):
+    for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "run.json"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -462,7 +471,26 @@ def _announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None
         console.print("No validation patches: best_model.pth will not be written")
 
 
-def _loop(run: Run) -> dict[str, Any]:
+def _check_disk(run: Run, keep: int | None) -> None:
+    """Say what the run will write, and refuse where the first two checkpoints do not fit."""
+    step, options = run.step, run.options
+    # G, the teacher and two moments of AdamW; D and two moments of Adam.
+    size = 4 * _bytes(step.generator)
+    size += 0 if step.discriminator is None else 3 * _bytes(step.discriminator)
+    periodic = -(-options.num_steps // options.save_pred_every)
+    kept = periodic if keep is None else min(keep, periodic)
+    console.print(
+        f"Checkpoints: {format_bytes(size)} each, {kept} kept by the end"
+        + (" (--keep-checkpoints N keeps fewer)" if kept > 2 else "")
+    )
+    require_disk_space(run.folder, 2 * size, "a pair of checkpoints")
+
+
+def _bytes(network: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     options, step, folder = run.options, run.step, run.folder
     log = CsvLog(folder / "log.csv", LOG_COLUMNS, run.iteration)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
@@ -503,24 +531,32 @@ def _loop(run: Run) -> dict[str, Any]:
                 )
                 console.print(line)
                 bars.update(task, rate=f"{rate:.2f} it/s")
+            files: dict[Path, Any] = {}
             if run.iteration % options.eval_every == 0 or done:
-                log.write(_evaluate(run))
+                saver.wait()  # evaluation may fork workers, which no thread survives
+                row, is_best = _evaluate(run)
+                log.write(row)
                 run.consult()
+                if is_best:
+                    files |= model_files(folder, "best", run.model(), step.discriminator)
             if run.iteration % options.save_pred_every == 0 or done:
-                _save(folder / f"checkpoint_{run.iteration}.pth", run)
+                path = folder / f"checkpoint_{run.iteration}.pth"
+                files |= checkpoint_file(path, run.checkpoint())
             if run.iteration % options.save_latest_every == 0 or done or interrupted:
-                _save(folder / LATEST, run, "latest")
+                files |= model_files(folder, "latest", run.model(), step.discriminator)
+                files |= checkpoint_file(folder / LATEST, run.checkpoint())
+            if files:
+                saver.save(files)
             bars.update(task, completed=run.iteration)
             if interrupted and not done:
+                saver.close()
                 console.print(
                     f"Stopped after iteration {run.iteration}, nothing is lost. Go on with: "
                     f"salakseg train --resume --checkpoint-dir {folder}"
                 )
                 raise KeyboardInterrupt
-    try:
-        save_models(folder, "final", run.model(), step.discriminator)
-    except OSError as error:
-        raise saving_failed(folder / "final_model.pth", error) from error
+    saver.save(model_files(folder, "final", run.model(), step.discriminator))
+    saver.close()
     return _finish(run, time.monotonic() - began)
 
 
@@ -540,8 +576,8 @@ def _take_losses(run: Run) -> dict[str, Any]:
     return row
 
 
-def _evaluate(run: Run) -> dict[str, Any]:
-    """Score the teacher on the validation patches, keep it if it is the best so far."""
+def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
+    """Score the teacher on the validation patches: a row of log.csv, and whether it is the best."""
     step = run.step
     console.print(evaluation_head(run.iteration))
     train = scores(step.train_confusion.cpu())
@@ -573,24 +609,9 @@ def _evaluate(run: Run) -> dict[str, Any]:
         is_best = val.miou > run.best_val_miou
         if is_best:
             run.best_val_miou, run.best_iteration = val.miou, run.iteration
-            try:
-                save_models(run.folder, "best", run.model(), step.discriminator)
-            except OSError as error:
-                raise saving_failed(run.folder / "best_model.pth", error) from error
     best = (run.best_val_miou, run.best_iteration)
     print_evaluation(run.shards.mapping, train, val, probe, judge, best, is_best)
-    return row
-
-
-def _save(path: Path, run: Run, models: str | None = None) -> None:
-    try:
-        if models is not None:
-            save_models(run.folder, models, run.model(), run.step.discriminator)
-        save_checkpoint(path, run.checkpoint())
-    except (OSError, RuntimeError) as error:
-        # torch.save reports a full disk as a RuntimeError of its archive writer.
-        failed = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])
-        raise saving_failed(path, failed) from error
+    return row, is_best
 
 
 def _finish(run: Run, seconds: float) -> dict[str, Any]:

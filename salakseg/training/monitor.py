@@ -1,20 +1,50 @@
-"""How a run is going: the console line, the evaluation block, log.csv and timing.csv.
+"""How a run is going: the console line, the evaluation block, log.csv, timing.csv and curves.png.
 
 `log.csv` has reproducible columns only: the same run gives the same file, interrupted or not; clock
-times go to `timing.csv`.
+times go to `timing.csv`. It has a log row every 100 iterations and at the last, and an evaluation
+row at each evaluation; the columns of the other kind are empty.
+
+| column of log.csv | row | what it is |
+|---|---|---|
+| `iteration` | both | iterations done |
+| `loss_ce`, `loss_fm`, `loss_st`, `loss_d` | log | mean since the log row before, without weight |
+| `st_count` | log | unlabelled images accepted an iteration, mean likewise |
+| `st_pixels` | log | share of the unlabelled pixels that teach, 0 to 1, mean likewise |
+| `learning_rate` | log | of new layers, at this iteration |
+| `train_miou` | evaluation | G on the labelled training batches since the evaluation before |
+| `val_miou` | evaluation | the teacher on the validation patches |
+| `rank_correlation_d`, `rank_correlation_confidence` | evaluation | see `trust.Probe` |
+| `judge` | evaluation | who accepts images from now on: discriminator or confidence |
+| `iou NAME`, one a class | evaluation | validation IoU; empty where the truth has none of it |
+
+| column of timing.csv | what it is |
+|---|---|
+| `iteration` | iterations done |
+| `seconds` | since this start of the run |
+| `iterations_per_second` | since the row before, evaluations and saves included |
+| `loading_share` | share of that time spent waiting for patches |
+| `gpu_memory_mb` | most GPU memory that tensors have taken, in MiB; empty on a CPU |
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.table import Table
 
 from salakseg.classes import ClassMapping
 from salakseg.console import console
+from salakseg.files import atomic_path
 from salakseg.metrics import Scores
+from salakseg.training.doctor import IOU_COLUMN, read_log
 from salakseg.training.trust import Probe
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Those that every run has; see `log_columns`.
 LOG_COLUMNS = (
     "iteration",
     "loss_ce",
@@ -30,8 +60,34 @@ LOG_COLUMNS = (
     "rank_correlation_confidence",
     "judge",
 )
-TIMING_COLUMNS = ("iteration", "seconds", "iterations_per_second", "loading_share")
+TIMING_COLUMNS = (
+    "iteration",
+    "seconds",
+    "iterations_per_second",
+    "loading_share",
+    "gpu_memory_mb",
+)
 RULE = "=" * 60
+# Up to so many points a curve has them marked.
+MOST_MARKED = 60
+
+
+def log_columns(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of log.csv, in order."""
+    return LOG_COLUMNS + tuple(IOU_COLUMN + name for name in class_names)
+
+
+def iou_columns(class_names: Sequence[str], val: Scores) -> dict[str, float]:
+    """The part of an evaluation row that holds each class's IoU, absent classes left out."""
+    values = zip(class_names, val.iou, val.support, strict=True)
+    return {IOU_COLUMN + name: float(iou) for name, iou, support in values if support}
+
+
+def gpu_memory_mb(device: torch.device) -> float | None:
+    """The most memory that tensors have taken on `device` so far, in MiB; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_allocated(device) / 2**20
 
 
 class CsvLog:
@@ -101,3 +157,76 @@ def print_evaluation(
         console.print("✓ New best validation mIoU")
     else:
         console.print(f"Best validation mIoU: {best[0]:.4f} at iteration {best[1]}")
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw log.csv of a checkpoint folder as curves.png beside it; a log without rows draws none.
+
+    Raises:
+        InputError: no log.csv, or a damaged one.
+        OSError: curves.png cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    log, _ = read_log(folder)
+    if not log:
+        return
+    figure = Figure(figsize=(11, 7), dpi=100, layout="constrained")
+    losses, mious, trust, rate = figure.subplots(2, 2, sharex=True).flat
+    share = trust.twinx()
+
+    losses.set_ylabel("loss, mean without weight")
+    _plot(losses, log, "loss_ce", "cross entropy", "C0")
+    _plot(losses, log, "loss_fm", "feature matching", "C1")
+    _plot(losses, log, "loss_st", "self-training", "C2")
+    _plot(losses, log, "loss_d", "discriminator", "C3")
+
+    mious.set_ylabel("mIoU")
+    _plot(mious, log, "train_miou", "training (running)", "C0")
+    iterations, values = _plot(mious, log, "val_miou", "validation", "C1")
+    if values:
+        # As for best_model.pth, the first of equals.
+        best = values.index(max(values))
+        label = f"best: {values[best]:.3f} at {iterations[best]}"
+        mious.plot(iterations[best], values[best], "k*", markersize=12, label=label)
+
+    trust.set_ylabel("images accepted an iteration")
+    _, counts = _plot(trust, log, "st_count", "images accepted", "C0")
+    trust.set_ylim(0, 1.05 * max(counts, default=0) or 1)
+    share.set_ylabel("share of pixels trusted")
+    _plot(share, log, "st_pixels", "pixels trusted (right)", "C1")
+    share.set_ylim(0, 1.05)
+
+    rate.set_ylabel("learning rate")
+    _, rates = _plot(rate, log, "learning_rate", "of new layers", "C0")
+    rate.set_ylim(0, 1.05 * max(rates, default=0) or 1)
+
+    for axes in (losses, mious, trust, rate):
+        axes.grid(alpha=0.3)
+        # Above, where it hides no curve.
+        axes.legend(
+            handles=[*axes.get_lines(), *(share.get_lines() if axes is trust else [])],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
+    for axes in (trust, rate):
+        axes.set_xlabel("iteration")
+    rate.set_xlim(left=0)
+    with atomic_path(folder / "curves.png") as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _plot(
+    axes: "Axes", log: Sequence[dict[str, str]], column: str, label: str, color: str
+) -> tuple[list[int], list[float]]:
+    """Draw the rows that have a value; return their iterations and values."""
+    rows = [row for row in log if row.get(column) not in (None, "", "nan")]
+    iterations = [int(row["iteration"]) for row in rows]
+    values = [float(row[column]) for row in rows]
+    if rows:
+        marker = "o" if len(rows) <= MOST_MARKED else None
+        axes.plot(iterations, values, label=label, color=color, marker=marker, markersize=4)
+    return iterations, values

@@ -13,9 +13,11 @@ import torch
 from salakseg import train
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
+from salakseg.files import lock_folder
 from salakseg.model.weights import load_model
 from salakseg.training import loop
 from salakseg.training.checkpoint import read_checkpoint
+from salakseg.training.doctor import Advice
 
 
 def small_run(shards: Path, **options: Any) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str
         "log.csv",
         "timing.csv",
         "run.json",
+        ".lock",
     }
     said = capsys.readouterr().out
     assert "Iter 6/6 | Loss_CE: " in said
@@ -140,6 +143,31 @@ def test_a_folder_with_a_run_is_refused_and_overwrite_starts_over(shards_dir: Pa
         small_run(shards_dir, num_steps=2)
     small_run(shards_dir, num_steps=1, overwrite=True)
     assert not Path("checkpoints/checkpoint_2.pth").exists()
+
+
+def test_two_trainings_in_one_folder(shards_dir: Path) -> None:
+    with (
+        lock_folder(Path("checkpoints"), "training"),
+        pytest.raises(InputError, match="another salakseg works in it"),
+    ):
+        small_run(shards_dir, num_steps=1)
+
+
+def test_only_the_newest_checkpoints_are_kept(shards_dir: Path) -> None:
+    small_run(shards_dir, save_pred_every=1, keep_checkpoints=2)
+    kept = {path.name for path in Path("checkpoints").glob("checkpoint_*.pth")}
+    assert kept == {"checkpoint_5.pth", "checkpoint_6.pth"}
+
+
+def test_advice_is_in_the_summary(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = Advice("overfitting", 4, "label other photos")
+    monkeypatch.setattr(loop, "diagnose", lambda *_, **__: [advice])
+    run = small_run(shards_dir, eval_every=2)
+    assert run["advice"] == [{"rule": "overfitting", "iteration": 4, "text": "label other photos"}]
+    said = capsys.readouterr().out
+    assert "Iteration 4: label other photos" in said
 
 
 def test_a_finished_run_can_be_extended(
