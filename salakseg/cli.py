@@ -34,6 +34,13 @@ class SplitBy(StrEnum):
     folder = "folder"
 
 
+class WandbMode(StrEnum):
+    """Where Weights & Biases records."""
+
+    online = "online"
+    offline = "offline"
+
+
 class Method(StrEnum):
     """What is trained."""
 
@@ -204,6 +211,11 @@ def train(
     deterministic: Annotated[
         bool, typer.Option(help="The same bits on every run, at some cost on a GPU.")
     ] = True,
+    wandb_project: Annotated[str | None, typer.Option(help="Project on W&B.")] = None,
+    wandb_mode: Annotated[
+        WandbMode | None, typer.Option(help="[default: online if logged in]")
+    ] = None,
+    no_wandb: Annotated[bool, typer.Option("--no-wandb", help="Nothing to W&B.")] = False,
     data_root: Moved = None,
     class_mapping: Moved = None,
     num_classes: Moved = None,
@@ -231,6 +243,8 @@ def train(
         num_workers=num_workers,
         device=device,
         deterministic=deterministic,
+        wandb_mode="disabled" if no_wandb else wandb_mode,
+        wandb_project=wandb_project,
         method=None if method is None else method.value,
         generator=generator,
         encoder_weights=encoder_weights,

@@ -26,6 +26,8 @@ SPLIT = {
 def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Defaults like `index/` are relative to the working directory."""
     monkeypatch.chdir(tmp_path)
+    # Who runs the tests may be logged in to W&B.
+    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -46,14 +46,18 @@ from salakseg.training.checkpoint import (
 )
 from salakseg.training.doctor import Advice, diagnose, read_log
 from salakseg.training.monitor import (
-    LOG_COLUMNS,
     TIMING_COLUMNS,
     CsvLog,
+    draw_curves,
     evaluation_head,
+    gpu_memory_mb,
+    iou_columns,
     iteration_line,
+    log_columns,
     print_evaluation,
 )
 from salakseg.training.step import LOSS_NAMES, S4GAN, SUPERVISED, Recipe, Step
+from salakseg.training.tracking import Tracker, prediction_sheet
 
 LOG_EVERY = 100
 # Of the labelled patches this share is kept from G, to measure who can judge images; too few
@@ -97,6 +101,8 @@ def train(
     num_workers: int | None = None,
     device: str = "auto",
     deterministic: bool = True,
+    wandb_mode: str | None = None,
+    wandb_project: str | None = None,
     method: str | None = None,
     generator: str | None = None,
     encoder_weights: str | None = None,
@@ -128,6 +134,9 @@ def train(
         device: auto, cpu, cuda, cuda:1, ….
         deterministic: the same bits again on the same machine; False lets CUDA choose its kernels
             by the clock, which is faster and gives up exact resuming.
+        wandb_mode: Weights & Biases: online, offline or disabled; None: online where somebody is
+            logged in.
+        wandb_project: its project there.
         method: s4gan (default) or supervised.
         generator: see `create_generator`; default deeplabv3plus-resnet50.
         encoder_weights: imagenet (default), none, or a file.
@@ -239,12 +248,13 @@ def train(
     _check_disk(run, keep_checkpoints)
     saver = Saver(keep_checkpoints)
     try:
-        with lock_folder(checkpoint_dir, "training"), saver:
+        with lock_folder(checkpoint_dir, "training"), saver, _tracked(run):
             remove_leftovers(checkpoint_dir)
             if overwrite and checkpoint is None:
                 _remove_run(checkpoint_dir)
             if checkpoint is not None:
                 keep_best_aside(checkpoint_dir, run.iteration)
+            run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
             return _loop(run, saver)
     except torch.OutOfMemoryError as error:
         raise WorkError(
@@ -350,7 +360,7 @@ def _take_weights(network: torch.nn.Module, path: Path, shards: Shards) -> None:
 
 def _remove_run(folder: Path) -> None:
     # The checkpoints first: without them nothing takes the rest for a run.
-    for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "run.json"):
+    for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "curves.png", "run.json"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -374,6 +384,7 @@ class Run:
         self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.probes: list[Batch] = []
         self.advice: list[Advice] = []
+        self.tracker = Tracker()
         self.has_val = bool((shards.samples.split == "val").any())
 
     def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
@@ -413,6 +424,7 @@ class Run:
                 None if self.val_confusion is None else torch.from_numpy(self.val_confusion)
             ),
             "options": asdict(self.options),
+            "wandb_id": self.tracker.run_id,
             "classes": self.shards.mapping.as_plain(),
             "shards": self.shards.fingerprint,
         }
@@ -428,6 +440,7 @@ class Run:
         self.iteration = checkpoint["iteration"]
         self.best_val_miou = checkpoint["best_val_miou"]
         self.best_iteration = checkpoint["best_iteration"]
+        self.tracker.run_id = checkpoint["wandb_id"]
         confusion = checkpoint["val_confusion"]
         self.val_confusion = None if confusion is None else confusion.numpy()
 
@@ -471,6 +484,17 @@ def _announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None
         console.print("No validation patches: best_model.pth will not be written")
 
 
+@contextmanager
+def _tracked(run: Run) -> Iterator[None]:
+    """Finish the run on W&B however it ends."""
+    try:
+        yield
+    except BaseException:
+        run.tracker.finish(exit_code=1)
+        raise
+    run.tracker.finish()
+
+
 def _check_disk(run: Run, keep: int | None) -> None:
     """Say what the run will write, and refuse where the first two checkpoints do not fit."""
     step, options = run.step, run.options
@@ -492,7 +516,8 @@ def _bytes(network: torch.nn.Module) -> int:
 
 def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     options, step, folder = run.options, run.step, run.folder
-    log = CsvLog(folder / "log.csv", LOG_COLUMNS, run.iteration)
+    names = run.shards.mapping.names
+    log = CsvLog(folder / "log.csv", log_columns(names), run.iteration)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
     run.consult(say=False)
     began = last_time = time.monotonic()
@@ -517,14 +542,15 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 log.write(row)
                 now = time.monotonic()
                 rate = (run.iteration - last_iteration) / (now - last_time)
-                timing.write(
-                    {
-                        "iteration": run.iteration,
-                        "seconds": now - began,
-                        "iterations_per_second": rate,
-                        "loading_share": loading / (now - last_time),
-                    }
-                )
+                times = {
+                    "iteration": run.iteration,
+                    "seconds": now - began,
+                    "iterations_per_second": rate,
+                    "loading_share": loading / (now - last_time),
+                    "gpu_memory_mb": gpu_memory_mb(step.device),
+                }
+                timing.write(times)
+                run.tracker.log_iteration(run.iteration, row, times)
                 last_time, last_iteration, loading = now, run.iteration, 0.0
                 line = iteration_line(
                     run.iteration, options.num_steps, row, int(step.last_st_count)
@@ -536,6 +562,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 saver.wait()  # evaluation may fork workers, which no thread survives
                 row, is_best = _evaluate(run)
                 log.write(row)
+                draw_curves(folder)
                 run.consult()
                 if is_best:
                     files |= model_files(folder, "best", run.model(), step.discriminator)
@@ -605,10 +632,13 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
             amp=run.options.amp,
         )
         val = scores(run.val_confusion)
-        row["val_miou"] = val.miou
+        row |= {"val_miou": val.miou, **iou_columns(run.shards.mapping.names, val)}
         is_best = val.miou > run.best_val_miou
         if is_best:
             run.best_val_miou, run.best_iteration = val.miou, run.iteration
+    if run.tracker.active:
+        sheet = {"validation": prediction_sheet(run.model(), run.shards)} if run.has_val else None
+        run.tracker.log_evaluation(run.iteration, train.miou, val, run.shards.mapping.names, sheet)
     best = (run.best_val_miou, run.best_iteration)
     print_evaluation(run.shards.mapping, train, val, probe, judge, best, is_best)
     return row, is_best

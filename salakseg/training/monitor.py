@@ -98,8 +98,13 @@ class CsvLog:
         kept = []
         if iteration and path.exists():
             with open(path, encoding="utf-8", newline="") as file:
-                kept = [r for r in csv.DictReader(file) if int(r["iteration"] or 0) <= iteration]
-        with open(path, "w", encoding="utf-8", newline="") as file:
+                # A row that a kill left half-written lacks its last columns.
+                whole = [row for row in csv.DictReader(file) if None not in row.values()]
+            kept = [row for row in whole if int(row["iteration"]) <= iteration]
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
@@ -171,7 +176,7 @@ def draw_curves(folder: Path) -> None:
     log, _ = read_log(folder)
     if not log:
         return
-    figure = Figure(figsize=(11, 7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
     losses, mious, trust, rate = figure.subplots(2, 2, sharex=True).flat
     share = trust.twinx()
 
@@ -211,6 +216,8 @@ def draw_curves(folder: Path) -> None:
             ncols=4,
             frameon=False,
             fontsize=9,
+            columnspacing=1,
+            handlelength=1.2,
         )
     for axes in (trust, rate):
         axes.set_xlabel("iteration")

@@ -57,6 +57,7 @@ def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str
         "final_model.pth",
         "final_model_D.pth",
         "log.csv",
+        "curves.png",
         "timing.csv",
         "run.json",
         ".lock",

@@ -1,6 +1,22 @@
+import csv
 from pathlib import Path
 
-from salakseg.training.monitor import LOG_COLUMNS, CsvLog, iteration_line
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from salakseg.errors import InputError
+from salakseg.metrics import scores
+from salakseg.training.monitor import (
+    LOG_COLUMNS,
+    CsvLog,
+    draw_curves,
+    gpu_memory_mb,
+    iou_columns,
+    iteration_line,
+    log_columns,
+)
 
 
 def test_the_console_line_is_the_guides() -> None:
@@ -27,3 +43,69 @@ def test_a_new_run_starts_an_empty_log(tmp_path: Path) -> None:
     CsvLog(path, LOG_COLUMNS, 0).write({"iteration": 100})
     CsvLog(path, LOG_COLUMNS, 0)
     assert path.read_text(encoding="utf-8").count("\n") == 1
+
+
+def test_the_log_has_a_column_a_class_and_absent_ones_are_empty(tmp_path: Path) -> None:
+    names = ["Water", "Road, paved", "Absent"]
+    val = scores(np.array([[3, 1, 0], [1, 3, 0], [0, 0, 0]]))
+    log = CsvLog(tmp_path / "log.csv", log_columns(names), 0)
+    log.write({"iteration": 500, "val_miou": val.miou} | iou_columns(names, val))
+    with open(tmp_path / "log.csv", encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert tuple(row) == (*LOG_COLUMNS, "iou Water", "iou Road, paved", "iou Absent")
+    assert (row["iou Water"], row["iou Road, paved"], row["iou Absent"]) == ("0.6", "0.6", "")
+
+
+def test_there_is_no_gpu_memory_on_a_cpu() -> None:
+    assert gpu_memory_mb(torch.device("cpu")) is None
+
+
+def write_log(folder: Path, count: int, best: int) -> None:
+    log = CsvLog(folder / "log.csv", log_columns(["Water"]), 0)
+    for i in range(1, count + 1):
+        log.write(
+            {
+                "iteration": 100 * i,
+                "loss_ce": 1 / i,
+                "loss_fm": 0.3,
+                "loss_st": 0.2,
+                "loss_d": 0.4,
+                "st_count": 3.2,
+                "st_pixels": 0.8,
+                "learning_rate": 1e-3 / i,
+            }
+        )
+        # Beside the best one, all are equal.
+        miou = 0.5 if i == best else 0.4
+        log.write({"iteration": 100 * i, "train_miou": 0.45, "val_miou": miou})
+
+
+@pytest.mark.parametrize("count", [1, 3, 500])
+def test_curves_show_the_log(tmp_path: Path, count: int) -> None:
+    pictures = []
+    for best in (1, count):
+        write_log(tmp_path, count, best)
+        draw_curves(tmp_path)
+        pictures.append(np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.csv"]
+    height, width, _ = pictures[0].shape
+    changed = (pictures[0] != pictures[1]).any(2)
+    # Another best evaluation shows in the panel of mIoU, at the top right, and nowhere else.
+    assert changed.any() == (count > 1)
+    assert not changed[:, : width // 2].any() and not changed[height * 6 // 10 :].any()
+
+
+def test_curves_of_a_run_without_validation_or_self_training(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path / "log.csv", LOG_COLUMNS, 0)
+    draw_curves(tmp_path)
+    assert not (tmp_path / "curves.png").exists()
+    zeros = dict.fromkeys(("loss_fm", "loss_st", "loss_d", "st_count", "st_pixels"), 0.0)
+    log.write({"iteration": 100, "loss_ce": 0.5, "learning_rate": 0.001} | zeros)
+    log.write({"iteration": 100, "train_miou": 0.4, "judge": ""})
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_curves_need_a_log(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"log\.csv"):
+        draw_curves(tmp_path)
