@@ -433,15 +433,15 @@ class Run:
         """Take over a full checkpoint; the stream was started at its positions."""
         try:
             self.step.load_state_dict(checkpoint)
+            self.iteration = checkpoint["iteration"]
+            self.best_val_miou = checkpoint["best_val_miou"]
+            self.best_iteration = checkpoint["best_iteration"]
+            confusion = checkpoint["val_confusion"]
+            self.tracker.run_id = checkpoint["wandb_id"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
             ) from error
-        self.iteration = checkpoint["iteration"]
-        self.best_val_miou = checkpoint["best_val_miou"]
-        self.best_iteration = checkpoint["best_iteration"]
-        self.tracker.run_id = checkpoint["wandb_id"]
-        confusion = checkpoint["val_confusion"]
         self.val_confusion = None if confusion is None else confusion.numpy()
 
     def model(self) -> Model:
@@ -489,8 +489,8 @@ def _tracked(run: Run) -> Iterator[None]:
     """Finish the run on W&B however it ends."""
     try:
         yield
-    except BaseException:
-        run.tracker.finish(exit_code=1)
+    except BaseException as error:
+        run.tracker.finish(exit_code=130 if isinstance(error, KeyboardInterrupt) else 1)
         raise
     run.tracker.finish()
 
@@ -562,7 +562,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 saver.wait()  # evaluation may fork workers, which no thread survives
                 row, is_best = _evaluate(run)
                 log.write(row)
-                draw_curves(folder)
+                _draw_curves(folder)
                 run.consult()
                 if is_best:
                     files |= model_files(folder, "best", run.model(), step.discriminator)
@@ -585,6 +585,13 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     saver.save(model_files(folder, "final", run.model(), step.discriminator))
     saver.close()
     return _finish(run, time.monotonic() - began)
+
+
+def _draw_curves(folder: Path) -> None:
+    try:
+        draw_curves(folder)
+    except (OSError, InputError) as error:  # a picture is not worth a run
+        console.print(f"Warning: curves.png was not drawn ({error})")
 
 
 def _take_losses(run: Run) -> dict[str, Any]:
