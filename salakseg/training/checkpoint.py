@@ -23,6 +23,7 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 | `best_val_miou`, `best_iteration` | of the best model so far |
 | `val_confusion` | of the last evaluation, or None |
 | `options` | the run's options |
+| `threads` | of torch on the CPU: another number gives other last bits, so it is kept |
 | `wandb_id` | the run's id on Weights & Biases, or None |
 | `classes`, `shards` | the class mapping, and the fingerprint of the shards |
 

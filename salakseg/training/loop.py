@@ -425,6 +425,7 @@ class Run:
             ),
             "options": asdict(self.options),
             "wandb_id": self.tracker.run_id,
+            "threads": torch.get_num_threads(),
             "classes": self.shards.mapping.as_plain(),
             "shards": self.shards.fingerprint,
         }
@@ -438,6 +439,8 @@ class Run:
             self.best_iteration = checkpoint["best_iteration"]
             confusion = checkpoint["val_confusion"]
             self.tracker.run_id = checkpoint["wandb_id"]
+            # Sums on a CPU depend on how many threads share them.
+            torch.set_num_threads(checkpoint["threads"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
@@ -573,6 +576,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 files |= model_files(folder, "latest", run.model(), step.discriminator)
                 files |= checkpoint_file(folder / LATEST, run.checkpoint())
             if files:
+                _require_numbers(run, step.totals.tolist())
                 saver.save(files)
             bars.update(task, completed=run.iteration)
             if interrupted and not done:
@@ -601,13 +605,18 @@ def _take_losses(run: Run) -> dict[str, Any]:
     means = [value / count for value in sums]
     step.totals.zero_()
     row = {"iteration": run.iteration, **dict(zip(LOSS_NAMES, means, strict=True))}
-    if not np.isfinite(means).all():
-        raise WorkError(
-            f"the losses are no numbers any more ({row}); the last whole checkpoint is in "
-            f"{run.folder}; start again from it with a lower --learning-rate"
-        )
+    _require_numbers(run, means)
     row["learning_rate"] = step.optimizer.param_groups[0]["lr"]
     return row
+
+
+def _require_numbers(run: Run, losses: list[float]) -> None:
+    """Stop before a good checkpoint is replaced by one that holds NaN."""
+    if not np.isfinite(losses).all():
+        raise WorkError(
+            f"iteration {run.iteration}: the losses are no numbers any more; the checkpoints in "
+            f"{run.folder} are from before: salakseg train --resume with a lower --learning-rate"
+        )
 
 
 def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:

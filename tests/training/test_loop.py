@@ -1,6 +1,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -102,6 +104,17 @@ def test_a_run_killed_before_its_final_model_gets_the_same_one(shards_dir: Path)
     final.unlink()
     train(shards_dir=shards_dir, resume=True, device="cpu")
     assert final.read_bytes() == expected
+
+
+def test_a_resumed_run_keeps_its_number_of_threads(shards_dir: Path) -> None:
+    threads = torch.get_num_threads()
+    small_run(shards_dir)
+    try:
+        torch.set_num_threads(threads + 1)
+        train(shards_dir=shards_dir, resume=True, device="cpu", num_steps=7)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_model_is_the_same_with_workers(shards_dir: Path) -> None:
@@ -253,6 +266,44 @@ def test_losses_that_are_no_numbers_end_the_run(
     with pytest.raises(loop.WorkError, match="--learning-rate"):
         small_run(shards_dir, num_steps=1)
     assert not Path("checkpoints/final_model.pth").exists()
+
+
+def test_a_checkpoint_is_never_replaced_by_one_with_nan(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Step.__call__
+
+    def spoil(self: loop.Step, iteration: int, *batches: Any) -> None:
+        original(self, iteration, *batches)
+        if iteration == 3:
+            self.totals += torch.nan
+
+    monkeypatch.setattr(loop.Step, "__call__", spoil)
+    with pytest.raises(loop.WorkError, match="iteration 4: the losses are no numbers"):
+        small_run(shards_dir, eval_every=100)  # no log line before the save at 4
+    assert read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["iteration"] == 2
+
+
+def test_killed_in_the_middle_a_run_ends_with_the_same_bits(shards_dir: Path) -> None:
+    # The long form is benchmarks/kill_resume.py.
+    small_run(shards_dir, checkpoint_dir=Path("whole"), num_steps=40, eval_every=20)
+    options = ["--generator", "tiny", "--encoder-weights", "none", "--num-steps", "40"]
+    options += ["--batch-size", "2", "--eval-every", "20", "--save-pred-every", "4"]
+    command = [sys.executable, "-m", "salakseg", "train", "--shards-dir", str(shards_dir)]
+    command += ["--checkpoint-dir", "killed", "--device", "cpu"]
+    # Another number of threads would give other last bits.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([*command, *options, "--save-latest-every", "2"], env=environment)
+    latest = Path("killed/latest_checkpoint.pth")
+    while not latest.exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    assert read_checkpoint(latest)["iteration"] < 40
+    train(shards_dir=shards_dir, checkpoint_dir=Path("killed"), resume=True, device="cpu")
+    assert same(Path("whole/final_model.pth"), Path("killed/final_model.pth"))
+    assert Path("whole/log.csv").read_bytes() == Path("killed/log.csv").read_bytes()
 
 
 def test_a_full_disk_keeps_the_last_good_file(

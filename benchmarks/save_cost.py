@@ -1,0 +1,90 @@
+"""What a save costs the training loop: its own time, and what it slows the iterations beside it.
+
+    python benchmarks/save_cost.py
+
+Runs S4GAN iterations of the default network (random weights, 128-pixel test samples) with and
+without a save of the whole family of files in turn, and prints the extra time of a save as a share
+of the 100 iterations between two saves.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import salakseg
+from salakseg.data.shards import read_shards
+from salakseg.data.stream import TrainingStream
+from salakseg.device import autocast_dtype, select_device
+from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
+from salakseg.model.weights import Model
+from salakseg.training.checkpoint import LATEST, Saver, checkpoint_file, model_files
+from salakseg.training.step import S4GAN, Recipe, Step
+
+SAMPLES = Path(__file__).parents[1] / "tests" / "samples" / "dubai"
+SAVE_EVERY = 100
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--generator", default=DEFAULT_GENERATOR)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        salakseg.patchify(SAMPLES, out=work / "data", size=128)
+        names = sorted(path.stem for path in (SAMPLES / "images").iterdir())
+        roles = ["train", "unlabeled"] * (len(names) // 2)
+        rows = [f"{name},{role}" for name, role in zip(names, roles, strict=True)]
+        (work / "split.csv").write_text("\n".join(["base_image,split", *rows]), encoding="utf-8")
+        salakseg.index(work / "data", out=work / "index", split_file=work / "split.csv")
+        salakseg.shard(index_dir=work / "index", out=work / "shards")
+        shards = read_shards(work / "shards")
+        device = select_device(options.device)
+        recipe = Recipe(S4GAN, 1000, 1e-3, None, 1.0, 0.1, 0, False)
+        step = Step(
+            create_generator(options.generator, shards.mapping.num_classes, "none"),
+            shards.mapping.num_classes,
+            recipe,
+            device,
+            autocast_dtype(device, None),
+        )
+        size = options.batch_size
+        batches = iter(TrainingStream(shards, size, seed=0, unlabeled_batch_size=size))
+        model = Model(step.teacher, shards.mapping)
+
+        def iterate(iteration: int, save: bool, saver: Saver) -> float:
+            batch = next(batches)
+            began = time.perf_counter()
+            if save:
+                files = model_files(work, "latest", model, step.discriminator)
+                saver.save(files | checkpoint_file(work / LATEST, step.state_dict()))
+            step(iteration, *batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            saver.wait()  # what it writes beside the iteration counts in full
+            return time.perf_counter() - began
+
+        with Saver() as saver:
+            for iteration in (1, 2):
+                iterate(iteration, iteration == 2, saver)
+            plain, saved = [], []
+            for pair in range(options.rounds):
+                plain.append(iterate(3 + 2 * pair, False, saver))
+                saved.append(iterate(4 + 2 * pair, True, saver))
+        extra = [with_save - without for with_save, without in zip(saved, plain, strict=True)]
+        share = statistics.median(extra) / (SAVE_EVERY * statistics.median(plain))
+        print(f"iteration: {statistics.median(plain):.3f} s")
+        print(f"with a save: {statistics.median(saved):.3f} s")
+        print(f"extra a save: {min(extra):.3f} to {max(extra):.3f} s")
+        print(f"a save every {SAVE_EVERY} iterations costs {share:.2%} of the loop (goal: < 1 %)")
+
+
+if __name__ == "__main__":
+    main()
