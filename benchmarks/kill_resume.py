@@ -50,7 +50,7 @@ def broken_run(folder: Path, steps: int, workers: int, kills: int, longest: floa
         command = training(folder, steps, workers, resume) + ([] if resume else ["--overwrite"])
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            timeout = random.uniform(0.3, 1) * longest if done < kills else None
+            timeout = random.uniform(0.3, 0.6) * longest if done < kills else None
             said, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -92,7 +92,7 @@ def main() -> None:
             workers = (run % 2) * 2
             folder = work / f"broken-{run}"
             kills = broken_run(
-                folder, options.steps, workers, min(5, options.kills - total), longest
+                folder, options.steps, workers, min(10, options.kills - total), longest
             )
             total += kills
             same = hashes(folder) == expected
