@@ -23,6 +23,8 @@ MAX_CLASSES = 254
 # JPEG smears colours by a few dozen steps at edges; further away, or nearer to the middle between
 # two classes, a colour is no evidence of a class.
 JPEG_COLOR_DISTANCE = 48.0
+# A mask drawn on a picture that was scaled in between is often a pixel or two off its photograph.
+MASK_SIZE_TOLERANCE = 2
 
 Color = tuple[int, int, int]
 

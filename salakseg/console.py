@@ -43,7 +43,3 @@ class Bar:
     def advance(self, count: int = 1) -> None:
         """Count `count` more as done."""
         self._bars.advance(self._task, count)  # type: ignore[arg-type]
-
-    def describe(self, text: str) -> None:
-        """Change the words beside the bar."""
-        self._bars.update(self._task, description=text)  # type: ignore[arg-type]

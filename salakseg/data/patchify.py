@@ -35,7 +35,14 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from salakseg.classes import IGNORE_INDEX, ClassMapping, grey_step, read_class_mapping, read_mask
+from salakseg.classes import (
+    IGNORE_INDEX,
+    MASK_SIZE_TOLERANCE,
+    ClassMapping,
+    grey_step,
+    read_class_mapping,
+    read_mask,
+)
 from salakseg.console import console, progress
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
@@ -69,8 +76,6 @@ LAYOUT = "layout.csv"
 RECORD = ".patchify.json"
 RECORD_FORMAT = "salakseg-patchify-1"
 SMALLEST_SIZE = 32
-# A mask drawn on a picture that was scaled in between is often a pixel or two off.
-SIZE_TOLERANCE = 2
 # What a patch of photograph and mask takes as PNG, at most, for the check of the disk's space.
 BYTES_PER_PIXEL = 2.5
 # Of zlib: on aerial photos 3 is both smaller and three times faster than Pillow's 6.
@@ -286,7 +291,7 @@ def _check_sizes(photo: Photo) -> int:
     width, height = stored[::-1] if orientation >= 5 else stored
     if photo.mask is not None:
         mask = _stored_size(photo.mask)
-        if max(abs(mask[0] - width), abs(mask[1] - height)) > SIZE_TOLERANCE:
+        if max(abs(mask[0] - width), abs(mask[1] - height)) > MASK_SIZE_TOLERANCE:
             turned = orientation >= 5 and mask == stored
             raise InputError(
                 f"{photo.mask} is {mask[0]}×{mask[1]} pixels, its photo {photo.path} "

@@ -26,8 +26,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
+from salakseg.classes import ClassMapping, read_mask
 from salakseg.console import console, progress
+from salakseg.data.checks import JPEG_END, JPEG_START, PNG_START
 from salakseg.data.index import Index, read_index
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
@@ -49,6 +50,7 @@ STREAMS = {
     "unlabeled": "unlabeled",
 }
 TAR_BLOCK = 512
+AGAIN = "index the data again"
 # A sample's headers, paddings, .json and .mask.png are taken as this many bytes when shards are
 # planned and the disk is checked; a 256-pixel mask is 1 to 6 KB.
 OVERHEAD = 8 * TAR_BLOCK
@@ -331,10 +333,9 @@ def _sample(data: Path, mapping: ClassMapping, row: Any) -> dict[str, bytes] | N
     sample[extension] = content
     if row.mask:
         labels = read_mask(data / row.mask, mapping).labels
-        fitted = np.full((int(row.height), int(row.width)), IGNORE_INDEX, np.uint8)
-        part = labels[: fitted.shape[0], : fitted.shape[1]]
-        fitted[: part.shape[0], : part.shape[1]] = part
-        sample["mask.png"] = _encode_png(fitted)
+        if labels.shape != (row.height, row.width):
+            raise InputError(f"{data / row.mask}: has changed since it was indexed; {AGAIN}")
+        sample["mask.png"] = _encode_png(labels)
     return sample
 
 
@@ -342,17 +343,15 @@ def _read_unchanged(path: Path, size: int) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read any more ({error.strerror}); index the data again"
-        ) from error
+        raise InputError(f"{path}: cannot be read any more ({error.strerror}); {AGAIN}") from error
     if len(content) != size:
-        raise InputError(f"{path}: has changed since it was indexed; index the data again")
+        raise InputError(f"{path}: has changed since it was indexed; {AGAIN}")
     return content
 
 
 def damage_of(content: bytes) -> str | None:
     """Why a PNG or JPEG file is no whole one, by its checksums and end marks; None if it is."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+    if content.startswith(PNG_START):
         place = 8
         while place + 12 <= len(content):
             length = int.from_bytes(content[place : place + 4], "big")
@@ -365,7 +364,7 @@ def damage_of(content: bytes) -> str | None:
                 return None
             place = end + 4
         return "the PNG is cut off"
-    if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-4096:]:
+    if content.startswith(JPEG_START) and JPEG_END not in content[-4096:]:
         return "the JPEG is cut off"
     return None
 

@@ -382,7 +382,6 @@ class TrainingStream:
                 repeats,
             )
             orders[name] = (order, self.positions[name], sizes[name])
-        self.epoch_lengths = {name: len(order) for name, (order, _, _) in orders.items()}
         self._source = _batches(
             Patches(shards, splits), _Requests(orders, rank, world_size), num_workers, pin_memory
         )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from salakseg.classes import (
     IGNORE_INDEX,
+    MASK_SIZE_TOLERANCE,
     ClassMapping,
     read_class_mapping,
     read_mask,
@@ -43,8 +44,6 @@ from salakseg.model.weights import Model, find_model, load_model
 METRICS_FORMAT = "salakseg-metrics-1"
 PICTURES = 8
 CELL = 256
-# Annotation tools and conversions gain or lose this many pixels at the right and lower edge.
-SIZE_TOLERANCE = 2
 WRONG = (230, 25, 25)
 SCORED_SPLITS = ("train", "val", "test")
 # Beyond this many classes the numbers in the picture would be too small to read.
@@ -342,7 +341,7 @@ def _evaluate_folder(
         notes.append(f"images without a mask, left out: {without_mask}")
     if resized:
         notes.append(
-            f"{len(resized)} masks differ from their image by 1 or {SIZE_TOLERANCE} pixels "
+            f"{len(resized)} masks differ from their image by 1 or {MASK_SIZE_TOLERANCE} pixels "
             f"({', '.join(resized[:3])}{', …' if len(resized) > 3 else ''}); "
             "the common part was compared"
         )
@@ -389,7 +388,7 @@ def _fit_truth(
     labels: NDArray[np.uint8], shape: tuple[int, int], image: Path, mask: Path
 ) -> NDArray[np.uint8]:
     """The labels at the image's size: cut off, or 255 where the mask ends a little earlier."""
-    if max(abs(labels.shape[0] - shape[0]), abs(labels.shape[1] - shape[1])) > SIZE_TOLERANCE:
+    if max(abs(labels.shape[0] - shape[0]), abs(labels.shape[1] - shape[1])) > MASK_SIZE_TOLERANCE:
         raise InputError(
             f"{mask}: is {labels.shape[1]}×{labels.shape[0]} pixels and its image {image} "
             f"{shape[1]}×{shape[0]}; they must be of one size"

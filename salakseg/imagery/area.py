@@ -19,7 +19,6 @@ from pyproj.exceptions import CRSError, ProjError
 NODE_DISTANCE = 20_000.0
 # Longitude and latitude are differentiated over this distance on the ground, in metres.
 DIFFERENCE_DISTANCE = 100.0
-METRES_PER_DEGREE = 111_320.0
 
 
 @lru_cache(maxsize=8)

@@ -85,9 +85,14 @@ def model_content(model: Model) -> dict[str, Any]:
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model file atomically."""
+    write_torch_file(path, model_content(model))
+
+
+def write_torch_file(path: Path, content: Any) -> None:
+    """Write tensors and plain values atomically; `read_torch_file` is the way back."""
     # Given a name, torch.save writes it into the file, and the temporary one differs by process.
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(model_content(model), file)
+        torch.save(content, file)
 
 
 def read_torch_file(path: Path) -> Any:

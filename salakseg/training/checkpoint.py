@@ -50,7 +50,13 @@ from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, format_bytes, lock_folder, require_folder
 from salakseg.metrics import scores
 from salakseg.model.discriminator import Discriminator
-from salakseg.model.weights import MODEL_FORMAT, Model, model_content, read_torch_file
+from salakseg.model.weights import (
+    MODEL_FORMAT,
+    Model,
+    model_content,
+    read_torch_file,
+    write_torch_file,
+)
 
 CHECKPOINT_FORMAT = "salakseg-checkpoint-1"
 LATEST = "latest_checkpoint.pth"
@@ -71,13 +77,6 @@ def model_files(
     if discriminator is not None:
         files[folder / f"{name}_model_D.pth"] = discriminator.state_dict()
     return files
-
-
-def _write(files: dict[Path, Any]) -> None:
-    for path, content in files.items():
-        # An open file: given a path, torch writes its temporary name into the archive.
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save(content, file)
 
 
 class Saver:
@@ -145,7 +144,7 @@ class Saver:
         path = Path()
         try:
             for path in list(files):
-                _write({path: files[path]})
+                write_torch_file(path, files[path])
                 del files[path]  # its memory is free for the next snapshot
                 if self._keep is not None and _number(path) is not None:
                     prune(path.parent, self._keep)

@@ -110,6 +110,17 @@ def test_a_patch_that_changed_since(patch_folders: Path, tmp_path: Path) -> None
     assert not (tmp_path / "shards" / "manifest.json").exists()
 
 
+def test_a_mask_that_changed_since(patch_folders: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(patch_folders, data)
+    index(data, num_workers=1)
+    victim = data / "masks" / "tile1_part001_patch_000_000.png"
+    with Image.open(victim) as mask:
+        mask.crop((0, 0, 100, 128)).save(victim)
+    with pytest.raises(InputError, match=f"{victim.name}.*index the data again"):
+        shard(num_workers=1)
+
+
 def test_an_image_that_fails_its_checksums_is_left_out_and_named(
     patch_folders: Path, tmp_path: Path
 ) -> None:
