@@ -45,6 +45,7 @@ class Method(StrEnum):
     """What is trained."""
 
     s4gan = "s4gan"
+    s4gan_paper = "s4gan-paper"
     supervised = "supervised"
 
 
@@ -179,6 +180,14 @@ def train(
     lambda_fm: Annotated[
         float | None, typer.Option(help="Weight of feature matching. [default: 0.1]")
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="Leave a part of s4gan out, to see what it brings: cutmix, labelled-cutmix, "
+            "teacher-flip, strong-colour, pixel-trust, image-trust, supervised-start. Repeatable.",
+        ),
+    ] = None,
     shards_dir: ShardsDir = Path("shards"),
     checkpoint_dir: Annotated[Path, typer.Option(help="Where models go.")] = Path("checkpoints"),
     resume: Annotated[
@@ -254,6 +263,7 @@ def train(
         threshold_st=threshold_st,
         lambda_st=lambda_st,
         lambda_fm=lambda_fm,
+        without=without or None,
         eval_every=eval_every,
         save_pred_every=save_pred_every,
         save_latest_every=save_latest_every,

@@ -128,20 +128,25 @@ def _blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 @dataclass
 class Rectangles:
-    """CutMix of a batch: inside (B, 1, P, P) is True where sample i shows sample i + 1."""
+    """CutMix of a batch: inside (B, 1, P, P) is True where a sample shows another one."""
 
     inside: Tensor
 
-    def mix(self, x: Tensor) -> Tensor:
-        """Paste into each sample of (B, …, P, P) the rectangle of the next one."""
+    def mix(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """Paste into each sample of x (B, …, P, P) the rectangle of the same one of `other`.
+
+        Without `other`, of the next one of x.
+        """
         inside = self.inside if x.dim() == 4 else self.inside[:, 0]
-        return torch.where(inside, x.roll(-1, 0), x)
+        return torch.where(inside, x.roll(-1, 0) if other is None else other, x)
 
 
 def cutmix(
     size: int, seed: int, stream: str, positions: NDArray[np.int64], device: torch.device
 ) -> Rectangles:
     """Draw the rectangles: half of the samples get one, of 10 to 50 % of the area.
+
+    `stream` is any name: another one is another draw.
 
     Yun et al. 2019, "CutMix"; for pseudo-labels French et al. 2020, "Semi-supervised semantic
     segmentation needs strong, varied perturbations".

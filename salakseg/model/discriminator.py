@@ -3,8 +3,9 @@
 After section 3.1 of the S4GAN paper: four 4×4 convolutions of stride 2 with 64, 128, 256 and 512
 channels, leaky ReLU 0.2, global average pooling, one linear layer. The features that the
 feature-matching loss compares are those after the pooling. Two things are not the paper's: its
-dropout of 0.5 is left out, since D then tells nothing apart for hundreds of iterations; and D sees
-its input at half the size, which quarters a cost that would be half of the generator's.
+dropout of 0.5 after each convolution is off by default, since D then tells nothing apart for
+hundreds of iterations; and D sees its input at half the size, which quarters a cost that would be
+half of the generator's.
 """
 
 from itertools import pairwise
@@ -22,10 +23,12 @@ class Discriminator(nn.Module):
     Args:
         num_classes: K.
         width: channels of the first convolution; the paper has 64.
+        dropout: probability of dropping a channel after each convolution; the paper has 0.5.
     """
 
-    def __init__(self, num_classes: int, width: int = 64) -> None:
+    def __init__(self, num_classes: int, width: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
         channels = (3 + num_classes, width, 2 * width, 4 * width, 8 * width)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(into, out, 4, stride=2, padding=2) for into, out in pairwise(channels)
@@ -50,6 +53,6 @@ class Discriminator(nn.Module):
         x = functional.avg_pool2d(torch.cat([images * 2 - 1, class_maps], 1), 2)
         x = x.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions:
-            x = functional.leaky_relu(convolution(x), LEAK)
+            x = self.dropout(functional.leaky_relu(convolution(x), LEAK))
         features = x.mean((2, 3))
         return self.score(features)[:, 0], features

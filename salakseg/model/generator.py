@@ -6,6 +6,7 @@ is part of it. It gives logits at the size of the images, which may be of any si
 
 import logging
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def create_generator(
 
     Args:
         name: `deeplabv3plus-resnet50`, `deeplabv2-resnet101` (the paper's), `tiny`, or any
-            `ARCH-ENCODER` of segmentation-models-pytorch, as in `fpn-tu-efficientnet_lite0`.
+            `ARCH-ENCODER` of segmentation-models-pytorch, as in `fpn-tu-efficientnet_lite0`, where
+            `fpn128-…` is an FPN of 128 channels instead of 256.
         num_classes: K.
         encoder_weights: `imagenet` (fetched from the internet once), `none` (random), or the path
             of a file with a state dict of the encoder, or of the whole network. `tiny` has none
@@ -135,6 +137,11 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
     architecture, _, encoder = name.partition("-")
+    # SMP's FPN is as wide as one on ResNet-101: on a small encoder, half of it is decoder.
+    decoder: dict[str, int] = {}
+    if narrow := re.fullmatch(r"fpn(\d+)", architecture):
+        architecture, width = "fpn", int(narrow[1])
+        decoder = {"decoder_pyramid_channels": width, "decoder_segmentation_channels": width // 2}
     known = list(smp.MODEL_ARCHITECTURES_MAPPING)
     if architecture not in known or not encoder:
         raise InputError(
@@ -147,7 +154,11 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
         warnings.simplefilter("ignore", UserWarning)
         try:
             network = smp.create_model(
-                architecture, encoder, "imagenet" if fetch else None, classes=num_classes
+                architecture,
+                encoder,
+                "imagenet" if fetch else None,
+                classes=num_classes,
+                **decoder,
             )
         except KeyError as error:
             raise InputError(f"--generator {name}: {error.args[0]}") from error

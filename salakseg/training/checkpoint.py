@@ -7,6 +7,8 @@
 | `best_model.pth`, `best_model_D.pth` | at each new best validation mIoU | weights |
 | `final_model.pth`, `final_model_D.pth` | at the end | weights |
 
+A run begins with a `latest_checkpoint.pth`, so that there is always one to go on from.
+
 A `*_model.pth` is a model file (see `model.weights`), with the teacher's weights; a `*_model_D.pth`
 holds D's state dict. `best_model_N.pth` is a best model of iteration N, kept when the run went back
 to before it. A full checkpoint is a dictionary of tensors and plain Python values:

@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -56,14 +56,18 @@ from salakseg.training.monitor import (
     log_columns,
     print_evaluation,
 )
-from salakseg.training.step import LOSS_NAMES, S4GAN, SUPERVISED, Recipe, Step
+from salakseg.training.replay import NotFinite, is_finite, where_it_began
+from salakseg.training.step import LOSS_NAMES, METHODS, S4GAN, SUPERVISED, Part, Recipe, Step
 from salakseg.training.tracking import Tracker, prediction_sheet
+from salakseg.training.trust import Probe
 
 LOG_EVERY = 100
 # Of the labelled patches this share is kept from G, to measure who can judge images; too few
 # (below 8) measure nothing, more than 64 are not needed.
 PROBE_SHARE, FEWEST_PROBES, MOST_PROBES = 0.05, 8, 64
 TIMED_ITERATIONS = 5
+# So many validation patches are read, at 2 to 4 ms each, before workers for it have started.
+FEW_PATCHES = 1000
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Options:
     threshold_st: str | float = "auto"
     lambda_st: float = 1.0
     lambda_fm: float = 0.1
+    without: tuple[str, ...] = ()
     eval_every: int = 500
     save_pred_every: int = 5000
     save_latest_every: int = 100
@@ -112,6 +117,7 @@ def train(
     threshold_st: str | float | None = None,
     lambda_st: float | None = None,
     lambda_fm: float | None = None,
+    without: Sequence[str] | None = None,
     eval_every: int | None = None,
     save_pred_every: int | None = None,
     save_latest_every: int | None = None,
@@ -137,7 +143,7 @@ def train(
         wandb_mode: Weights & Biases: online, offline or disabled; None: online where somebody is
             logged in.
         wandb_project: its project there.
-        method: s4gan (default) or supervised.
+        method: s4gan (default), s4gan-paper or supervised.
         generator: see `create_generator`; default deeplabv3plus-resnet50.
         encoder_weights: imagenet (default), none, or a file.
         num_steps: iterations of the whole run (50,000).
@@ -145,6 +151,7 @@ def train(
         learning_rate: of new layers (0.001); pretrained encoders learn at a third.
         threshold_st: auto (default), or D's probability above which an image teaches.
         lambda_st, lambda_fm: weights of self-training (1.0) and feature matching (0.1).
+        without: parts of the recipe to leave out, to see what they bring; see `step.Part`.
         eval_every: iterations from one evaluation to the next (500); there is one at the end too.
         save_pred_every: iterations from one `checkpoint_N.pth` to the next (5,000).
         save_latest_every: iterations from one `latest_*` to the next (100).
@@ -196,21 +203,25 @@ def train(
     if not deterministic:
         console.print("Not deterministic: a resumed run will differ from an unbroken one")
     workers = _num_workers(num_workers, torch_device)
-    semi = options.method == S4GAN and bool((shards.samples.split == "unlabeled").any())
-    if options.method == S4GAN and not semi:
+    semi = options.method != SUPERVISED
+    if semi and not (shards.samples.split == "unlabeled").any():
+        semi = False
         console.print("No unlabelled patches in the shards: training on the labelled ones alone")
     probe_rows = _probe_rows(shards, options.seed) if semi else np.array([], np.int64)
-    positions = None if checkpoint is None else checkpoint["positions"]
-    stream = TrainingStream(
-        shards,
-        options.batch_size,
-        seed=options.seed,
-        unlabeled_batch_size=options.batch_size if semi else 0,
-        left_out=probe_rows,
-        start=positions,
-        num_workers=workers,
-        pin_memory=torch_device.type == "cuda",
-    )
+
+    def stream_from(positions: dict[str, int] | None) -> TrainingStream:
+        return TrainingStream(
+            shards,
+            options.batch_size,
+            seed=options.seed,
+            unlabeled_batch_size=options.batch_size if semi else 0,
+            left_out=probe_rows,
+            start=positions,
+            num_workers=workers,
+            pin_memory=torch_device.type == "cuda",
+        )
+
+    stream = stream_from(None if checkpoint is None else checkpoint["positions"])
 
     # Networks.
     torch.manual_seed(int(draw_bits(options.seed, "weights", 0, 1)[0] >> 1))
@@ -226,7 +237,7 @@ def train(
         network,
         shards.mapping.num_classes,
         Recipe(
-            method=S4GAN if semi else SUPERVISED,
+            method=options.method if semi else SUPERVISED,
             num_steps=options.num_steps,
             learning_rate=options.learning_rate,
             threshold_st=_fixed_threshold(options),
@@ -234,6 +245,7 @@ def train(
             lambda_fm=options.lambda_fm,
             seed=options.seed,
             pretrained=options.encoder_weights != "none",
+            without=frozenset(map(Part, options.without)),
         ),
         torch_device,
         dtype,
@@ -256,6 +268,11 @@ def train(
                 keep_best_aside(checkpoint_dir, run.iteration)
             run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
             return _loop(run, saver)
+    except NotFinite as error:
+        raise WorkError(
+            f"{error}; {where_it_began(run, stream_from)}; the checkpoints in {checkpoint_dir} are "
+            "from before: salakseg train --resume with a lower --learning-rate"
+        ) from error
     except torch.OutOfMemoryError as error:
         raise WorkError(
             f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
@@ -265,6 +282,8 @@ def train(
 
 
 def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Options:
+    if "without" in given:
+        given["without"] = tuple(sorted(map(str, given["without"])))
     if checkpoint is None:
         options = Options(**given)
     else:
@@ -279,8 +298,11 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
             if name in FIXED_OPTIONS:
                 raise InputError(f"{option} {value}: the run has {before}, which cannot change")
             console.print(f"{option} is now {value}, was {before}")
-    if options.method not in (S4GAN, SUPERVISED):
-        raise InputError(f"--method {options.method}: use {S4GAN} or {SUPERVISED}")
+    if options.method not in METHODS:
+        raise InputError(f"--method {options.method}: use one of {', '.join(METHODS)}")
+    for part in options.without:
+        if part not in set(Part):
+            raise InputError(f"--without {part}: use one of {', '.join(Part)}")
     _fixed_threshold(options)
     for name in ("num_steps", "batch_size", "eval_every", "save_pred_every", "save_latest_every"):
         if getattr(options, name) < 1:
@@ -412,6 +434,14 @@ class Run:
                 console.print(f"Advice: {advice.text}")
         self.advice = found
 
+    def choose_judge(self) -> Probe | None:
+        """Measure who judges images best, and listen to it from here on; None without probes."""
+        if not self.probes:
+            return None
+        probe = self.step.probe(self.probes)
+        self.step.image_trust.listen_to(probe.judge)
+        return probe
+
     def checkpoint(self) -> dict[str, Any]:
         """The content of a full checkpoint; see `training.checkpoint`."""
         return {
@@ -523,6 +553,9 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     log = CsvLog(folder / "log.csv", log_columns(names), run.iteration)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
     run.consult(say=False)
+    # From the first iteration on there is something to go on from, and to replay from.
+    saver.save(checkpoint_file(folder / LATEST, run.checkpoint()))
+    saver.wait()
     began = last_time = time.monotonic()
     first = last_iteration = run.iteration
     loading = 0.0
@@ -566,7 +599,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 row, is_best = _evaluate(run)
                 log.write(row)
                 _draw_curves(folder)
-                run.consult()
+                run.consult(say=not done)  # the summary says it at the end
                 if is_best:
                     files |= model_files(folder, "best", run.model(), step.discriminator)
             if run.iteration % options.save_pred_every == 0 or done:
@@ -576,7 +609,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 files |= model_files(folder, "latest", run.model(), step.discriminator)
                 files |= checkpoint_file(folder / LATEST, run.checkpoint())
             if files:
-                _require_numbers(run, step.totals.tolist())
+                _require_numbers(run)
                 saver.save(files)
             bars.update(task, completed=run.iteration)
             if interrupted and not done:
@@ -601,22 +634,19 @@ def _draw_curves(folder: Path) -> None:
 def _take_losses(run: Run) -> dict[str, Any]:
     """Mean losses since the last call, as a row of log.csv; the one wait for the device."""
     step = run.step
+    _require_numbers(run)
     *sums, count = step.totals.tolist()
-    means = [value / count for value in sums]
     step.totals.zero_()
+    means = [value / count for value in sums]
     row = {"iteration": run.iteration, **dict(zip(LOSS_NAMES, means, strict=True))}
-    _require_numbers(run, means)
     row["learning_rate"] = step.optimizer.param_groups[0]["lr"]
     return row
 
 
-def _require_numbers(run: Run, losses: list[float]) -> None:
+def _require_numbers(run: Run) -> None:
     """Stop before a good checkpoint is replaced by one that holds NaN."""
-    if not np.isfinite(losses).all():
-        raise WorkError(
-            f"iteration {run.iteration}: the losses are no numbers any more; the checkpoints in "
-            f"{run.folder} are from before: salakseg train --resume with a lower --learning-rate"
-        )
+    if not is_finite(run.step):
+        raise NotFinite(f"iteration {run.iteration}: the losses are no numbers any more")
 
 
 def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
@@ -626,10 +656,8 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
     train = scores(step.train_confusion.cpu())
     step.train_confusion.zero_()
     row: dict[str, Any] = {"iteration": run.iteration, "train_miou": train.miou}
-    probe = None
-    if run.probes:
-        probe = step.probe(run.probes)
-        step.image_trust.listen_to(probe.judge)
+    probe = run.choose_judge()
+    if probe is not None:
         row |= {
             "rank_correlation_d": probe.discriminator,
             "rank_correlation_confidence": probe.confidence,
@@ -639,12 +667,13 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
     val = None
     is_best = False
     if run.has_val:
+        few = len(run.shards.split("val")) <= FEW_PATCHES
         run.val_confusion = confusion_on_split(
             run.model(),
             run.shards,
             "val",
             batch_size=max(run.options.batch_size, 8),
-            num_workers=run.num_workers,
+            num_workers=0 if few else run.num_workers,
             amp=run.options.amp,
         )
         val = scores(run.val_confusion)
@@ -677,8 +706,10 @@ def _finish(run: Run, seconds: float) -> dict[str, Any]:
         "device": str(run.step.device),
     }
     write_text(run.folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if run.advice:
+        console.print("Advice on this run:")
     for advice in run.advice:
-        console.print(f"Iteration {advice.iteration}: {advice.text}")
+        console.print(f"  Iteration {advice.iteration}: {advice.text}")
     if best is not None:
         console.print(
             f"Done. Best validation mIoU {best:.4f} at iteration {run.best_iteration}: "

@@ -9,9 +9,12 @@ trust is given pixel by pixel (`trust.PixelTrust`) as well as image by image (`t
 
 from copy import deepcopy
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from salakseg.data.augment import color_view, cutmix, to_float, weak_view
@@ -29,7 +32,10 @@ from salakseg.training.losses import (
 )
 from salakseg.training.trust import ImageTrust, PixelTrust, Probe, rank_correlation
 
-S4GAN, SUPERVISED = "s4gan", "supervised"
+S4GAN, S4GAN_PAPER, SUPERVISED = "s4gan", "s4gan-paper", "supervised"
+METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
+# The paper's γ, for Pascal VOC, and the probability with which its D drops features.
+PAPER_THRESHOLD, PAPER_DROPOUT = 0.6, 0.5
 POLY_POWER = 0.9
 WARM_UP = 0.05
 # Self-training sets in when the teacher has learnt something, at these parts of the run.
@@ -43,18 +49,32 @@ LABELED_COLOR = 0.5
 LOSS_NAMES = ("loss_ce", "loss_fm", "loss_st", "loss_d", "st_count", "st_pixels")
 
 
+class Part(StrEnum):
+    """What can be left out of `s4gan`, to see what it brings; λ = 0 leaves out a loss."""
+
+    CUTMIX = "cutmix"
+    LABELED_CUTMIX = "labelled-cutmix"
+    TEACHER_FLIP = "teacher-flip"
+    STRONG_COLOR = "strong-colour"
+    PIXEL_TRUST = "pixel-trust"
+    IMAGE_TRUST = "image-trust"
+    SUPERVISED_START = "supervised-start"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What decides the numbers of a run, apart from networks and data.
 
     Attributes:
-        method: `s4gan`, or `supervised`: the labelled part alone.
+        method: `s4gan`; `s4gan-paper`: the paper's losses and thresholds; or `supervised`: the
+            labelled part alone.
         num_steps: iterations of the whole run; schedules are parts of it.
         learning_rate: of new layers; pretrained encoders learn at a third of it.
         threshold_st: the paper's γ on D's probability, or None for acceptance by rank.
         lambda_st, lambda_fm: weights of the two losses.
         seed: of every draw.
         pretrained: whether the encoder starts from given weights.
+        without: what `s4gan` is to do without.
     """
 
     method: str
@@ -65,6 +85,7 @@ class Recipe:
     lambda_fm: float
     seed: int
     pretrained: bool
+    without: frozenset[Part] = frozenset()
 
 
 def learning_rate_factor(iteration: int, num_steps: int) -> float:
@@ -118,10 +139,11 @@ class Step:
         scale = dtype == torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=scale)
         self.discriminator: Discriminator | None = None
-        if recipe.method == S4GAN:
+        if recipe.method != SUPERVISED:
             # Beside `tiny`, the paper's D would take most of the time.
             width = 16 if generator.name == TINY_GENERATOR else 64
-            self.discriminator = Discriminator(num_classes, width).to(device)
+            dropout = PAPER_DROPOUT if recipe.method == S4GAN_PAPER else 0.0
+            self.discriminator = Discriminator(num_classes, width, dropout).to(device)
             self.optimizer_D = torch.optim.Adam(
                 self.discriminator.parameters(),
                 DISCRIMINATOR_RATE,
@@ -130,7 +152,8 @@ class Step:
             )
             self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
             self.pixel_trust = PixelTrust(num_classes, device)
-            self.image_trust = ImageTrust(recipe.threshold_st, device)
+            threshold = PAPER_THRESHOLD if recipe.method == S4GAN_PAPER else recipe.threshold_st
+            self.image_trust = ImageTrust(threshold, device)
         self.totals = torch.zeros(len(LOSS_NAMES) + 1, device=device)
         self.last_st_count = torch.zeros((), dtype=torch.int64, device=device)
         self.train_confusion = torch.zeros(
@@ -176,7 +199,14 @@ class Step:
         if unlabeled is None or self.discriminator is None:
             self._supervised(x_l, y_l)
         else:
-            self._s4gan(iteration, x_l, y_l, unlabeled.to(self.device))
+            unlabeled = unlabeled.to(self.device)
+            u_positions = unlabeled.positions.numpy()
+            x_u, _ = weak_view(unlabeled.images, None, seed, UNLABELED, u_positions)
+            if recipe.method == S4GAN_PAPER:
+                x_u = color_view(x_u, seed, UNLABELED, u_positions, LABELED_COLOR)
+                self._s4gan_paper(x_l, y_l, x_u)
+            else:
+                self._s4gan(iteration, x_l, y_l, x_u, u_positions)
         self._update_teacher(teacher_decay(iteration, recipe.num_steps))
 
     def _supervised(self, x_l: Tensor, y_l: Tensor) -> None:
@@ -186,21 +216,77 @@ class Step:
         self._descend(loss_ce, self.optimizer, self.scaler)
         self._note(logits_l, y_l, loss_ce=loss_ce)
 
-    def _s4gan(self, iteration: int, x_l: Tensor, y_l: Tensor, unlabeled: Batch) -> None:
+    def _s4gan_paper(self, x_l: Tensor, y_l: Tensor, x_u: Tensor) -> None:
+        """Section 3.1 of the paper: G is its own teacher, on one view, D alone decides."""
         assert self.discriminator is not None
-        recipe, seed = self.recipe, self.recipe.seed
-        positions = unlabeled.positions.numpy()
-        x_weak, _ = weak_view(unlabeled.images, None, seed, UNLABELED, positions)
+        recipe = self.recipe
+        with self._autocast():
+            logits = self.generator(torch.cat([x_l, x_u]))
+        logits_l, logits_u = logits.float().split([len(x_l), len(x_u)])
+        p_u = logits_u.softmax(1)  # (U, K, P, P)
+        drawn = drawn_class_maps(y_l, logits_l.detach().softmax(1))  # (B, K, P, P)
+
+        self.discriminator.train().requires_grad_(False)
+        with self._autocast():
+            scores, features = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u]))
+        real, fake = features.float().split([len(x_l), len(x_u)])
+        loss_fm = feature_matching_loss(real, fake)
+        confidence, pseudo = p_u.detach().max(1)
+        accepted = self.image_trust.accepted(
+            scores[len(x_l) :].detach(), confidence.mean((1, 2))
+        )  # (U,)
+        trust = accepted[:, None, None].expand_as(pseudo)
+        loss_st = self_training_loss(logits_u, pseudo.to(torch.uint8), trust.float())
+        loss_ce = cross_entropy_loss(logits_l, y_l)
+        loss_g = loss_ce + recipe.lambda_fm * loss_fm + recipe.lambda_st * loss_st
+        self._descend(loss_g, self.optimizer, self.scaler)
+
+        self.discriminator.requires_grad_(True)
+        with self._autocast():
+            scores, _ = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u.detach()]))
+        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
+        self._descend(loss_d, self.optimizer_D, self.scaler_D)
+        self._note(
+            logits_l,
+            y_l,
+            loss_ce=loss_ce,
+            loss_fm=loss_fm,
+            loss_st=loss_st,
+            loss_d=loss_d,
+            st_count=accepted.sum(),
+            st_pixels=trust.float().mean(),
+        )
+
+    def _s4gan(
+        self,
+        iteration: int,
+        x_l: Tensor,
+        y_l: Tensor,
+        x_weak: Tensor,
+        positions: NDArray[np.int64],
+    ) -> None:
+        assert self.discriminator is not None
+        recipe, seed, without = self.recipe, self.recipe.seed, self.recipe.without
 
         # The teacher labels the weak view.
         with torch.no_grad(), self._autocast():
             p_teacher = self.teacher(x_weak).float().softmax(1)  # (U, K, P, P)
+            if Part.TEACHER_FLIP not in without:
+                mirrored = self.teacher(x_weak.flip(-1)).float().softmax(1).flip(-1)
+                p_teacher = (p_teacher + mirrored) / 2
         confidence, labels = p_teacher.max(1)  # (U, P, P)
         pseudo = labels.to(torch.uint8)
 
-        # G learns the strong view, mixed.
-        rectangles = cutmix(x_weak.shape[-1], seed, UNLABELED, positions, self.device)
-        x_strong = rectangles.mix(color_view(x_weak, seed, UNLABELED, positions))
+        # G learns the strong view, mixed with other unlabelled images and with labelled ones.
+        size = x_weak.shape[-1]
+        others = cutmix(size, seed, UNLABELED, positions, self.device)
+        drawn_parts = cutmix(size, seed, f"{UNLABELED} {LABELED}", positions, self.device)
+        for name, rectangles in ((Part.CUTMIX, others), (Part.LABELED_CUTMIX, drawn_parts)):
+            if name in without:
+                rectangles.inside.zero_()
+        strength = LABELED_COLOR if Part.STRONG_COLOR in without else 1.0
+        x_strong = others.mix(color_view(x_weak, seed, UNLABELED, positions, strength))
+        x_strong = drawn_parts.mix(x_strong, x_l)
         with self._autocast():
             logits = self.generator(torch.cat([x_l, x_strong]))
         logits_l, logits_u = logits.float().split([len(x_l), len(x_strong)])
@@ -219,14 +305,24 @@ class Step:
         accepted = self.image_trust.accepted(
             scores[-len(x_weak) :].detach(), confidence.mean((1, 2))
         )  # (U,)
-        trust = self.pixel_trust.trusted(confidence, pseudo) & accepted[:, None, None]
+        if Part.IMAGE_TRUST in without:
+            accepted = torch.ones_like(accepted)
+        trust = self.pixel_trust.trusted(confidence, pseudo)
+        if Part.PIXEL_TRUST in without:
+            trust = torch.ones_like(trust)
+        trust = trust & accepted[:, None, None]
+        weight = trust.float()
         loss_st = self_training_loss(
-            logits_u, rectangles.mix(pseudo), rectangles.mix(trust.float())
+            logits_u,
+            drawn_parts.mix(others.mix(pseudo), y_l),
+            drawn_parts.mix(others.mix(weight), torch.ones_like(weight)),
         )
 
         # L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
         loss_ce = cross_entropy_loss(logits_l, y_l)
         ramp = self_training_ramp(iteration, recipe.num_steps)
+        if Part.SUPERVISED_START in without:
+            ramp = 1.0
         loss_g = loss_ce + recipe.lambda_fm * loss_fm + recipe.lambda_st * ramp * loss_st
         self._descend(loss_g, self.optimizer, self.scaler)
 
@@ -240,7 +336,6 @@ class Step:
         loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
         self._descend(loss_d, self.optimizer_D, self.scaler_D)
 
-        self.last_st_count = accepted.sum()
         self._note(
             logits_l,
             y_l,
@@ -248,7 +343,7 @@ class Step:
             loss_fm=loss_fm,
             loss_st=loss_st,
             loss_d=loss_d,
-            st_count=self.last_st_count,
+            st_count=accepted.sum(),
             st_pixels=trust.float().mean(),
         )
 
@@ -262,6 +357,7 @@ class Step:
 
     def _note(self, logits_l: Tensor, y_l: Tensor, **losses: Tensor) -> None:
         zero = torch.zeros((), device=self.device)
+        self.last_st_count = losses.get("st_count", self.last_st_count)
         values = [losses.get(name, zero).detach().float() for name in LOSS_NAMES]
         self.totals += torch.stack([*values, torch.ones_like(zero)])
         # On a CPU, argmax over the channels takes 25 times as long as max.

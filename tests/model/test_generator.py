@@ -32,6 +32,13 @@ def test_the_papers_network_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert generator(torch.rand(1, 3, 40, 41)).shape == (1, 3, 40, 41)
 
 
+def test_a_narrow_decoder_by_name() -> None:
+    def size(name: str) -> int:
+        return sum(p.numel() for p in create_generator(name, 5, "none").parameters())
+
+    assert size("fpn64-tu-tf_efficientnet_lite0") < size(TIMM)
+
+
 @torch.inference_mode()
 def test_normalisation_is_part_of_the_generator() -> None:
     generator = create_generator(SMALL, 2, "none")

@@ -7,6 +7,7 @@ from salakseg.data.stream import Patches, TrainingStream
 from salakseg.model.generator import create_generator
 from salakseg.training.step import (
     LOSS_NAMES,
+    Part,
     Recipe,
     Step,
     learning_rate_factor,
@@ -88,6 +89,31 @@ def test_the_generators_losses_leave_the_discriminator_alone(shards: Shards) -> 
     before = {key: value.clone() for key, value in step.discriminator.state_dict().items()}
     run(step, shards, 2)
     assert all(torch.equal(before[k], v) for k, v in step.discriminator.state_dict().items())
+
+
+@pytest.mark.parametrize("part", list(Part))
+def test_each_part_of_the_recipe_can_be_left_out(shards: Shards, part: Part) -> None:
+    whole, ablated = make_step(), make_step(without=frozenset({part}))
+    run(whole, shards, 8)
+    losses = run(ablated, shards, 8)
+    assert all(np.isfinite(value) for value in losses.values())
+    weights = zip(whole.generator.parameters(), ablated.generator.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in weights)
+
+
+@pytest.mark.parametrize(("bias", "share"), [(100.0, 1.0), (-100.0, 0.0)])
+def test_in_the_papers_method_the_discriminator_alone_decides(
+    shards: Shards, bias: float, share: float
+) -> None:
+    step = make_step("s4gan-paper")
+    assert step.discriminator is not None
+    torch.nn.init.constant_(step.discriminator.score.bias, bias)
+    losses = run(step, shards, 2)
+    assert losses["st_count"] == 2 * share
+    assert losses["st_pixels"] == share
+    assert (losses["loss_st"] > 0) == (share > 0)
+    assert losses["loss_fm"] > 0
+    assert losses["loss_d"] > 0
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

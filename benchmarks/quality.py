@@ -1,0 +1,273 @@
+"""What the unlabelled photographs bring: methods compared on the same photographs and steps.
+
+    python benchmarks/quality.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
+
+`dubai` holds `images/`, `masks/`, `class_mapping.csv` and three splits of the 56 photographs
+(`protocol.csv`, `protocol_b.csv`, `protocol_c.csv`: 8 `train`, 8 `val`, 40 `unlabeled`). Run 0 is
+rotation a with seed 0, run 1 rotation b with seed 1, run 2 rotation c with seed 2, and so on
+round.
+
+Arms: `supervised`; `s4gan-paper`; `s4gan`; `oracle`, supervised with the masks of the 40 too;
+`s4gan without PART`. The same network, steps, labelled batch, optimiser, schedule and
+augmentation, and each scored by the running mean of its final weights on every pixel of the `val`
+photographs, tiled as `predict` does. The 40 are scored as well: reported, never tuned on.
+
+A row a run is appended to `--results`; runs that are there are not done again, an interrupted one
+goes on from its checkpoint. At the end it prints the table: means, and differences pair by pair;
+and draws the same patches of run 0 under each arm (`--picture`).
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+import salakseg
+from salakseg.data.shards import read_shards
+from salakseg.data.stream import Patches
+from salakseg.imagery.drawing import colorize, contact_sheet
+from salakseg.model.weights import load_model
+
+ROTATIONS = {"a": "protocol.csv", "b": "protocol_b.csv", "c": "protocol_c.csv"}
+ARMS = ("supervised", "s4gan-paper", "s4gan", "oracle")
+ORACLE, WITHOUT = "oracle", " without "
+HERE = Path(__file__).resolve().parent
+PICTURED = 5
+KEY = ["arm", "run", "steps", "batch_size", "patch_size", "generator"]
+
+
+def prepare(dubai: Path, work: Path, patch_size: int, rotation: str, oracle: bool) -> Path:
+    """Patches, index and shards of a rotation; the folder of the shards."""
+    patches = work / f"patches-{patch_size}"
+    salakseg.patchify(dubai, out=patches, size=patch_size)
+    split = pd.read_csv(dubai / ROTATIONS[rotation])
+    name = f"{rotation}-{patch_size}"
+    if oracle:
+        split["split"] = split["split"].replace("unlabeled", "train")
+        name += "-oracle"
+    file = work / f"split-{name}.csv"
+    split[["base_image", "split"]].to_csv(file, index=False, lineterminator="\n")
+    index, shards = work / f"index-{name}", work / f"shards-{name}"
+    salakseg.index(patches, out=index, split_file=file)
+    salakseg.shard(index_dir=index, out=shards)
+    return shards
+
+
+def photographs(dubai: Path, work: Path, rotation: str, split: str) -> Path:
+    """A folder with the full photographs and masks of one split, for `evaluate(data=…)`."""
+    folder = work / f"{split}-{rotation}"
+    table = pd.read_csv(dubai / ROTATIONS[rotation])
+    for kind, suffix in (("images", ".jpg"), ("masks", ".png")):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for name in table.base_image[table.split == split]:
+            shutil.copy(dubai / kind / f"{name}{suffix}", folder / kind)
+    shutil.copy(dubai / "class_mapping.csv", folder)
+    return folder
+
+
+def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
+    """Train an arm, score its final weights, append the row."""
+    rotation, seed = "abc"[run % 3], run
+    dubai, work = options.dubai, options.work
+    shards = prepare(dubai, work, options.patch_size, rotation, arm == ORACLE)
+    folder = work / f"{arm.replace(' ', '-')}-{run}-{options.steps}"
+    method, _, part = arm.partition(WITHOUT)
+    began = time.monotonic()
+    if not (folder / "final_model.pth").exists():
+        salakseg.train(
+            shards_dir=shards,
+            checkpoint_dir=folder,
+            method="supervised" if arm == ORACLE else method,
+            without=[part] if part else None,
+            generator=options.generator,
+            encoder_weights=str(options.encoder_weights),
+            num_steps=options.steps,
+            batch_size=options.batch_size,
+            eval_every=options.steps,
+            seed=seed,
+            resume=(folder / "latest_checkpoint.pth").exists(),
+            wandb_mode="disabled",
+        )
+    minutes = (time.monotonic() - began) / 60
+    scores = {}
+    for split in ("val", "unlabeled"):
+        if split == "val" or (arm != ORACLE and options.score_unlabeled):
+            scores[split] = salakseg.evaluate(
+                folder / "final_model.pth",
+                data=photographs(dubai, work, rotation, split),
+                out=work / f"eval-{folder.name}-{split}",
+            )
+    row = {
+        "arm": arm,
+        "run": run,
+        "rotation": rotation,
+        "seed": seed,
+        "steps": options.steps,
+        "batch_size": options.batch_size,
+        "patch_size": options.patch_size,
+        "generator": options.generator,
+        "miou": f"{scores['val']['miou']:.4f}",
+        **{f"iou {one['class_name']}": f"{one['iou']:.4f}" for one in scores["val"]["classes"]},
+        "miou_unlabeled": f"{scores['unlabeled']['miou']:.4f}" if "unlabeled" in scores else "",
+        **accepted(folder, options.batch_size),
+        "minutes": f"{minutes:.1f}",
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "version": version(),
+    }
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    new = not options.results.exists()
+    with options.results.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def accepted(folder: Path, batch_size: int) -> dict[str, str]:
+    """Least and largest share of images that taught, over the log's windows of 100 iterations."""
+    counts = pd.read_csv(folder / "log.csv").st_count.dropna() / batch_size
+    supervised = not counts.any() and not pd.read_csv(folder / "log.csv").loss_d.fillna(0).any()
+    if supervised:
+        return {"st_least": "", "st_most": ""}
+    return {"st_least": f"{counts.min():.3f}", "st_most": f"{counts.max():.3f}"}
+
+
+def version() -> str:
+    """The commit that made the row."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return salakseg.__version__
+
+
+def todo(options: argparse.Namespace) -> list[tuple[str, int]]:
+    """The runs that have no row yet, run by run, so that pairs are whole early."""
+    done: set[tuple[str, int]] = set()
+    if options.results.exists():
+        rows = pd.read_csv(options.results)
+        same = (
+            (rows.steps == options.steps)
+            & (rows.batch_size == options.batch_size)
+            & (rows.patch_size == options.patch_size)
+            & (rows.generator == options.generator)
+        )
+        done = set(zip(rows.arm[same], rows.run[same].astype(int), strict=True))
+    wanted = [(arm, run) for run in options.runs for arm in options.arms]
+    return [one for one in wanted if one not in done]
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """Each run in a process of its own, `--jobs` at a time, with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    waiting, running = todo(options), {}
+    for rotation in sorted({"abc"[run % 3] for _, run in waiting}):  # before two runs want them
+        for oracle in {arm == ORACLE for arm, _ in waiting}:
+            prepare(options.dubai, options.work, options.patch_size, rotation, oracle)
+    while waiting or running:
+        while waiting and len(running) < options.jobs:
+            arm, run = waiting.pop(0)
+            log = options.work / f"{arm.replace(' ', '-')}-{run}.log"
+            print(f"{arm}, run {run}: {log}", flush=True)
+            with log.open("ab") as output:
+                command = [sys.executable, *sys.argv, "--one", arm, str(run)]
+                running[arm, run] = subprocess.Popen(
+                    command, env=environment, stdout=output, stderr=subprocess.STDOUT
+                )
+        time.sleep(1)
+        for key, process in list(running.items()):
+            if process.poll() is not None:
+                del running[key]
+                if process.returncode:
+                    raise SystemExit(f"{key}: failed, see its log in {options.work}")
+
+
+def table(options: argparse.Namespace) -> None:
+    """Print the mean of each arm, and its differences to `supervised`, pair by pair."""
+    rows = pd.read_csv(options.results)
+    for setting, group in rows.groupby(KEY[2:]):
+        print(", ".join(f"{name} {value}" for name, value in zip(KEY[2:], setting, strict=True)))
+        for column in ("miou", "miou_unlabeled"):
+            scores = group.pivot_table(index="run", columns="arm", values=column)
+            print(f"\n{column}, run by run\n{scores.T.round(4).to_string(na_rep='')}")
+            if "supervised" in scores:
+                gains = scores.drop(columns="supervised").sub(scores.supervised, axis=0)
+                for arm, gain in gains.items():
+                    pairs = gain.dropna()
+                    if len(pairs):
+                        each = ", ".join(f"{value:+.4f}" for value in pairs)
+                        print(f"{arm} - supervised: mean {pairs.mean():+.4f} ({each})")
+            if column == "miou" and {"supervised", "s4gan", "oracle"} <= set(scores):
+                whole = scores.dropna(subset=["supervised", "s4gan", "oracle"]).mean()
+                gap = whole.oracle - whole.supervised
+                closed = (whole.s4gan - whole.supervised) / gap if gap > 0 else np.nan
+                print(f"share of the gap to the oracle that s4gan closes: {closed:.0%}")
+
+
+def picture(options: argparse.Namespace) -> None:
+    """Patches of run 0, evenly spaced among the `val` ones: image, mask, what each arm says."""
+    shards = read_shards(options.work / f"shards-a-{options.patch_size}")
+    rows = np.linspace(0, len(shards.split("val")) - 1, 2 * PICTURED + 1).astype(int)[1::2]
+    batch = Patches(shards, {"val": "val"}).read("val", rows)
+    assert batch.masks is not None
+    columns = [list(batch.images.permute(0, 2, 3, 1).numpy())]
+    columns.append([colorize(mask, shards.mapping) for mask in batch.masks.numpy()])
+    for arm in ARMS:
+        model = load_model(options.work / f"{arm}-0-{options.steps}" / "final_model.pth")
+        labels = model.probabilities(batch.images).max(1).indices.byte().numpy()
+        columns.append([colorize(answer, shards.mapping) for answer in labels])
+    sheet = contact_sheet(
+        list(zip(*columns, strict=True)),
+        shards.split("val").key.iloc[rows].tolist(),
+        ["image", "mask", *ARMS],
+        shards.mapping,
+        options.patch_size,
+    )
+    Image.fromarray(sheet).save(options.picture, quality=85)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options; `selection.py` has the same ones for network and steps."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dubai", type=Path)
+    parser.add_argument("--encoder-weights", type=Path, required=True)
+    parser.add_argument("--generator", default="fpn128-tu-tf_efficientnet_lite0")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--patch-size", type=int, default=192)
+    parser.add_argument("--work", type=Path, default=Path("quality-work"))
+    parser.add_argument("--jobs", type=int, default=2)
+    return parser
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = arguments()
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--runs", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "quality.csv")
+    parser.add_argument("--no-unlabeled", dest="score_unlabeled", action="store_false")
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--one", nargs=2, metavar=("ARM", "RUN"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        one_run(options, options.one[0], int(options.one[1]))
+        return
+    run_all(options)
+    table(options)
+    if options.picture:
+        picture(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Which iteration, on which patches, spoiled a run: the way there once more, each step checked.
+
+The loop looks at losses and weights only where it waits for the device anyway, at log lines and
+saves, so it learns of NaN up to that many iterations late. As all that an iteration does is a pure
+function of the checkpoint before it, doing them again from there finds the first bad one.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils import get_total_norm
+
+from salakseg.console import console, progress
+from salakseg.data.stream import TrainingStream
+from salakseg.errors import InputError, WorkError
+from salakseg.training.checkpoint import newest_checkpoint
+from salakseg.training.step import Step
+
+if TYPE_CHECKING:
+    from salakseg.training.loop import Run
+
+MOST_NAMED = 4
+
+
+class NotFinite(WorkError):
+    """Losses or weights of the run are no numbers any more."""
+
+
+def is_finite(step: Step) -> bool:
+    """Whether the sums of the losses and all weights are numbers; waits for the device."""
+    networks: list[torch.nn.Module] = [step.generator]
+    if step.discriminator is not None:
+        networks.append(step.discriminator)
+    tensors = [step.totals, *(t for n in networks for t in n.state_dict().values())]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    # The largest magnitude of all: a sum of squares would overflow before the numbers do.
+    return bool(get_total_norm(floats, norm_type=math.inf).isfinite())
+
+
+def where_it_began(run: "Run", stream_from: Callable[[dict[str, int]], TrainingStream]) -> str:
+    """Replay `run` from its newest checkpoint to find the first iteration that spoiled it.
+
+    Writes no file; `run` cannot be gone on with afterwards.
+
+    Args:
+        run: as `NotFinite` left it.
+        stream_from: the run's stream from given positions on.
+
+    Returns:
+        Half a sentence for the error: the iteration and its patches, or why they are not known.
+    """
+    last = run.iteration
+    try:
+        path, checkpoint, _ = newest_checkpoint(run.folder)
+    except InputError:
+        return "where it began is not known, as no checkpoint is whole to replay it from"
+    run.go_on_from(checkpoint)
+    first = run.iteration
+    console.print(
+        f"The losses are no numbers any more. Replaying iterations {first + 1} to {last} from "
+        f"{path}, to see where that began …"
+    )
+    iterations = range(first + 1, last + 1)
+    batches = stream_from(checkpoint["positions"])
+    with progress("Replaying", len(iterations)) as bar:
+        for iteration, (labeled, unlabeled) in zip(iterations, batches, strict=False):
+            run.step(iteration, labeled, unlabeled)
+            if not is_finite(run.step):
+                found = f"it began at iteration {iteration}, on the labelled patches "
+                found += _names(run, "train", labeled.entries)
+                if unlabeled is not None:
+                    found += " and the unlabelled ones "
+                    found += _names(run, "unlabeled", unlabeled.entries)
+                return found
+            if iteration % run.options.eval_every == 0:
+                run.choose_judge()
+            bar.advance()
+    return (
+        f"replayed from iteration {first} it does not happen again, so it is no matter of the "
+        "patches (a run that is not deterministic, or a fault of the machine)"
+    )
+
+
+def _names(run: "Run", split: str, entries: torch.Tensor) -> str:
+    names = run.shards.split(split).key.iloc[entries.tolist()].drop_duplicates().tolist()
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" (+ {more} more)" if more > 0 else "")
