@@ -45,17 +45,18 @@ KEY = ["arm", "run", "steps", "batch_size", "patch_size", "generator"]
 
 
 def prepare(dubai: Path, work: Path, patch_size: int, rotation: str, oracle: bool) -> Path:
-    """Patches, index and shards of a rotation; the folder of the shards."""
+    """Patches, index and shards of a rotation, once; the folder of the shards."""
+    name = f"{rotation}-{patch_size}" + ("-oracle" if oracle else "")
+    index, shards = work / f"index-{name}", work / f"shards-{name}"
+    if (shards / "manifest.json").exists():
+        return shards
     patches = work / f"patches-{patch_size}"
     salakseg.patchify(dubai, out=patches, size=patch_size)
     split = pd.read_csv(dubai / ROTATIONS[rotation])
-    name = f"{rotation}-{patch_size}"
     if oracle:
         split["split"] = split["split"].replace("unlabeled", "train")
-        name += "-oracle"
     file = work / f"split-{name}.csv"
     split[["base_image", "split"]].to_csv(file, index=False, lineterminator="\n")
-    index, shards = work / f"index-{name}", work / f"shards-{name}"
     salakseg.index(patches, out=index, split_file=file)
     salakseg.shard(index_dir=index, out=shards)
     return shards
@@ -241,7 +242,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("dubai", type=Path)
     parser.add_argument("--encoder-weights", type=Path, required=True)
     parser.add_argument("--generator", default="fpn128-tu-tf_efficientnet_lite0")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--patch-size", type=int, default=192)
     parser.add_argument("--work", type=Path, default=Path("quality-work"))
