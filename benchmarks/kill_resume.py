@@ -17,9 +17,8 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-import salakseg
+from samples import pack_samples
 
-SAMPLES = Path(__file__).parents[1] / "tests" / "samples" / "dubai"
 COMPARED = ("final_model.pth", "final_model_D.pth", "best_model.pth", "log.csv")
 
 
@@ -72,13 +71,7 @@ def main() -> None:
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        salakseg.patchify(SAMPLES, out=work / "data", size=128)
-        names = sorted(path.stem for path in (SAMPLES / "images").iterdir())
-        roles = ("train", "unlabeled", "train", "val", "train", "unlabeled", "train", "val")
-        rows = [f"{name},{role}" for name, role in zip(names, roles, strict=True)]
-        (work / "split.csv").write_text("\n".join(["base_image,split", *rows]), encoding="utf-8")
-        salakseg.index(work / "data", out=work / "index", split_file=work / "split.csv")
-        salakseg.shard(index_dir=work / "index", out=work / "shards")
+        pack_samples(work)
 
         os.chdir(work)
         began = time.monotonic()

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import torch
+from samples import pack_samples
 
-import salakseg
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream
 from salakseg.device import autocast_dtype, select_device
@@ -24,7 +24,6 @@ from salakseg.model.weights import Model
 from salakseg.training.checkpoint import LATEST, Saver, checkpoint_file, model_files
 from salakseg.training.step import S4GAN, Recipe, Step
 
-SAMPLES = Path(__file__).parents[1] / "tests" / "samples" / "dubai"
 SAVE_EVERY = 100
 
 
@@ -38,14 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        salakseg.patchify(SAMPLES, out=work / "data", size=128)
-        names = sorted(path.stem for path in (SAMPLES / "images").iterdir())
-        roles = ["train", "unlabeled"] * (len(names) // 2)
-        rows = [f"{name},{role}" for name, role in zip(names, roles, strict=True)]
-        (work / "split.csv").write_text("\n".join(["base_image,split", *rows]), encoding="utf-8")
-        salakseg.index(work / "data", out=work / "index", split_file=work / "split.csv")
-        salakseg.shard(index_dir=work / "index", out=work / "shards")
-        shards = read_shards(work / "shards")
+        shards = read_shards(pack_samples(work))
         device = select_device(options.device)
         recipe = Recipe(S4GAN, 1000, 1e-3, None, 1.0, 0.1, 0, False)
         step = Step(

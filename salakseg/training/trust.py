@@ -55,7 +55,8 @@ class PixelTrust:
             bool (B, H, W).
         """
         classes = self.histogram.shape[0]
-        bins = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
+        # Also from below: of a run that has just diverged, NaN becomes some negative number.
+        bins = (confidence * CONFIDENCE_BINS).long().clamp(0, CONFIDENCE_BINS - 1)
         places = (labels.long() * CONFIDENCE_BINS + bins).flatten()
         # Integers: their sum does not depend on the order in which a GPU adds them.
         counts = torch.zeros(classes * CONFIDENCE_BINS, dtype=torch.int64, device=places.device)

@@ -132,19 +132,23 @@ def emptied(data: bytes) -> bytes:
     return b""
 
 
+DAMAGES = [cut, flip, emptied]
+
+
 class Malice:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return Path.touch, (Path("it_ran"),)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("damage", [cut, flip, emptied])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_any_file_of_the_family_may_be_damaged(
     tmp_path: Path, model: Model, damage: Callable[[bytes], bytes]
 ) -> None:
     save(tmp_path, "checkpoint_500.pth", 500)
     save(tmp_path, "checkpoint_1000.pth", 1000)
     save(tmp_path, LATEST, 1100)
-    save_best(tmp_path, model, 1000)
+    for name in ("best", "latest", "final"):
+        write(model_files(tmp_path, name, model, Discriminator(2, 16)))
     for path in sorted(tmp_path.glob("*.pth")):
         good = path.read_bytes()
         path.write_bytes(damage(good))
@@ -154,6 +158,27 @@ def test_any_file_of_the_family_may_be_damaged(
         expected = 1000 if path.name == LATEST else 1100
         assert newest_checkpoint(tmp_path)[1]["iteration"] == expected
         path.write_bytes(good)
+
+
+def test_a_flipped_bit_never_gives_other_weights(tmp_path: Path) -> None:
+    path = save(tmp_path, LATEST, 1)
+    good, generator = path.read_bytes(), np.random.default_rng(0)
+    # Data, and the directory at the end, which is where a damage could lead to another place.
+    places = [*generator.integers(0, len(good), 100), *range(len(good) - 400, len(good))]
+    refused = 0
+    for place in places:
+        spoilt = bytearray(good)
+        spoilt[place] ^= 1 << generator.integers(8)
+        path.write_bytes(spoilt)
+        try:
+            content = read_checkpoint(path)
+        except InputError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:  # padding, dates
+            assert content["iteration"] == 1
+            assert torch.equal(content["weights"], torch.arange(1000.0))
+    assert refused > len(places) / 2
 
 
 def test_with_only_the_best_model_whole_it_says_how_to_use_it(tmp_path: Path, model: Model) -> None:
