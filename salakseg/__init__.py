@@ -1,8 +1,8 @@
 """Semi-supervised land-cover maps from drone imagery with S4GAN.
 
 Each command of `salakseg` is one function here, with the command's options as its arguments:
-`patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `doctor`
-and `checkpoints`.
+`patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `suggest`,
+`doctor` and `checkpoints`.
 """
 
 from importlib import import_module
@@ -15,11 +15,22 @@ if TYPE_CHECKING:
     from salakseg.data.shards import shard
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
+    from salakseg.suggestion.suggest import suggest
     from salakseg.training.checkpoint import checkpoints
     from salakseg.training.doctor import doctor
     from salakseg.training.loop import train
 
-__all__ = ["checkpoints", "doctor", "evaluate", "index", "patchify", "predict", "shard", "train"]
+__all__ = [
+    "checkpoints",
+    "doctor",
+    "evaluate",
+    "index",
+    "patchify",
+    "predict",
+    "shard",
+    "suggest",
+    "train",
+]
 
 try:
     __version__ = version("salakseg")
@@ -34,6 +45,7 @@ _HOMES = {
     "train": "salakseg.training.loop",
     "evaluate": "salakseg.evaluation.evaluate",
     "predict": "salakseg.mapping.predict",
+    "suggest": "salakseg.suggestion.suggest",
     "doctor": "salakseg.training.doctor",
     "checkpoints": "salakseg.training.checkpoint",
 }

@@ -49,6 +49,24 @@ class Method(StrEnum):
     supervised = "supervised"
 
 
+class Unit(StrEnum):
+    """What is suggested."""
+
+    base = "base"
+    patch = "patch"
+
+
+class Strategy(StrEnum):
+    """How what to label is chosen."""
+
+    coverage = "coverage"
+    random = "random"
+    confidence = "confidence"
+    margin = "margin"
+    entropy = "entropy"
+    k_centre = "k-centre"
+
+
 Workers = Annotated[
     int | None, typer.Option("--num-workers", help="Processes. [default: one a core]")
 ]
@@ -274,9 +292,23 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file, or its name in checkpoints/.")] = Path(
-        "best_model.pth"
-    ),
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Model file, or its name in checkpoints/; several, of other seeds, with "
+            "--against. [default: best_model.pth]"
+        ),
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Model to compare with on the same patches; may be given again."),
+    ] = None,
+    leak_check: Annotated[
+        bool,
+        typer.Option(
+            "--leak-check", help="Score patches whose base image is in training on their own."
+        ),
+    ] = False,
     shards_dir: ShardsDir = Path("shards"),
     split: Annotated[str, typer.Option(help="Which patches of the shards: val, test.")] = "val",
     data: Annotated[
@@ -292,9 +324,11 @@ def evaluate(
         Path | None, typer.Option(help="Classes of a bare state dict or of the masks in --data.")
     ] = None,
 ) -> None:
-    """Score a model, class by class, on held-out patches."""
+    """Score a model, class by class, on held-out patches; compare it with others."""
     salakseg.evaluate(
-        model,
+        models or [Path("best_model.pth")],
+        against=against or [],
+        leak_check=leak_check,
         shards_dir=shards_dir,
         split=split,
         data=data,
@@ -322,6 +356,36 @@ def predict(
     nodata: Annotated[
         float | None, typer.Option(help="Value that means nothing where all bands have it.")
     ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Which bands, as in 1,2,3. [default: the first ones]")
+    ] = None,
+    resolution: Annotated[
+        str, typer.Option(help="Pixel size for the network: match the model's, own, or metres.")
+    ] = "match",
+    gsd: Annotated[
+        float | None, typer.Option(help="Metres on the ground a pixel, where there is no CRS.")
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average eight turns and mirror images; 8 × the time.")
+    ] = False,
+    zones: Annotated[
+        Path | None, typer.Option(help="Layer of polygons: areas for each of them too.")
+    ] = None,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="A GeoPackage of the classes too.")
+    ] = False,
+    min_area: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest polygon in m², or in pixels without a CRS. [default: 100 pixels]"
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Mask, or folder of masks: scores and a map of errors.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out the damaged parts of a raster.")
+    ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     amp: Amp = None,
@@ -338,11 +402,76 @@ def predict(
         overlap=overlap,
         batch_size=batch_size,
         nodata=nodata,
+        bands=bands,
+        resolution=resolution,
+        gsd=gsd,
+        tta=tta,
+        zones=zones,
+        polygons=polygons,
+        min_area=min_area,
+        compare=compare,
+        skip_unreadable=skip_unreadable,
         overwrite=overwrite,
         device=device,
         amp=amp,
         generator=generator,
         class_mapping=class_mapping,
+    )
+
+
+@app.command()
+def suggest(
+    count: Annotated[int, typer.Option(help="How many.")] = 10,
+    unit: Annotated[Unit, typer.Option(help="Whole photos, or patches.")] = Unit.base,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="A new folder: the photos, the model's guess to correct, a how-to."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model file, or its name in checkpoints/. [default: best_model.pth if there]"
+        ),
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(help="Without a model: whose encoder. [default: deeplabv3plus-resnet50]"),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(help="Without a model: imagenet, none, or a file. [default: imagenet]"),
+    ] = None,
+    strategy: Annotated[
+        Strategy, typer.Option(help="The others are there to compare with.")
+    ] = Strategy.coverage,
+    index_dir: Annotated[Path, typer.Option(help="Index made by salakseg index.")] = Path("index"),
+    shards_dir: ShardsDir = Path("shards"),
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("suggestions"),
+    batch_size: Annotated[
+        int | None, typer.Option(help="Patches at a time. [default: by device]")
+    ] = None,
+    num_workers: Annotated[int, typer.Option(help="Processes that read.")] = 0,
+    device: Device = "auto",
+    amp: Amp = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+) -> None:
+    """Say which photos to label next, and lay them out."""
+    salakseg.suggest(
+        index_dir=index_dir,
+        shards_dir=shards_dir,
+        model=model,
+        out=out,
+        count=count,
+        unit=unit.value,
+        strategy=strategy.value,
+        export=export,
+        generator=generator,
+        encoder_weights=encoder_weights,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        amp=amp,
+        seed=seed,
     )
 
 

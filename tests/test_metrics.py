@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from salakseg.metrics import confusion_matrix, scores
+from salakseg.metrics import (
+    LEVELS,
+    bootstrap_over,
+    calibration,
+    confusion_matrices,
+    confusion_matrix,
+    groups_with,
+    interval,
+    scores,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
@@ -57,3 +66,80 @@ def test_without_scored_pixels_there_are_no_scores() -> None:
     assert int(matrix.sum()) == 0
     assert math.isnan(scores(matrix).miou)
     assert math.isnan(scores(matrix).pixel_accuracy)
+
+
+def test_matrices_of_a_batch_are_those_of_its_pictures() -> None:
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randint(0, 3, (4, 6, 5), generator=generator, dtype=torch.uint8)
+    truth[1], truth[2, 0] = 255, 255
+    prediction = torch.randint(0, 3, truth.shape, generator=generator)
+    matrices = confusion_matrices(truth, prediction, 3)
+    assert matrices.dtype == torch.int64
+    for one, one_truth, one_prediction in zip(matrices, truth, prediction, strict=True):
+        assert torch.equal(one, confusion_matrix(one_truth, one_prediction, 3))
+
+
+def test_every_resample_is_a_sum_of_base_images() -> None:
+    confusions = np.array([[[8, 2], [0, 0]], [[1, 1], [4, 4]], [[0, 0], [5, 5]]])
+    possible = {
+        scores(confusions[[a, b, c]].sum(0)).miou
+        for a in range(3)
+        for b in range(3)
+        for c in range(3)
+    }
+    drawn = bootstrap_over(confusions, resamples=500)
+    assert {round(miou, 12) for miou in drawn.miou} == {round(miou, 12) for miou in possible}
+    assert np.isnan(drawn.iou).any(0).tolist() == [True, True]  # sets without class 0, without 1
+    again = bootstrap_over(confusions, resamples=500)
+    assert np.array_equal(again.iou, drawn.iou, equal_nan=True)
+    assert not np.array_equal(bootstrap_over(confusions, 500, seed=1).miou, drawn.miou)
+
+
+def test_two_models_are_drawn_alike() -> None:
+    confusions = np.random.default_rng(0).integers(0, 100, (7, 3, 3))
+    difference = bootstrap_over(confusions).miou - bootstrap_over(confusions.copy()).miou
+    assert (difference == 0).all()
+
+
+def test_many_base_images_and_classes_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    confusions = np.random.default_rng(0).integers(0, 100, (7, 3, 3))
+    whole = bootstrap_over(confusions)
+    monkeypatch.setattr("salakseg.metrics.AT_ONCE", 100)
+    assert np.array_equal(bootstrap_over(confusions).iou, whole.iou)
+
+
+def test_an_interval_over_few_base_images_holds_the_truth_nearly_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    held, plain, trials = 0, 0, 300
+    for _ in range(trials):
+        # Pixel accuracy of 6 photographs of various sizes; in all photographs it is 0.7 on average.
+        pixels = random.integers(5_000, 10_000, 6)
+        right = (pixels * random.beta(7, 3, 6)).astype(int)
+        confusions = np.zeros((6, 2, 2), int)
+        confusions[:, 0, 0], confusions[:, 0, 1] = right, pixels - right
+        draws = bootstrap_over(confusions, resamples=500).iou[:, 0]
+        low, high = interval(draws, 6)
+        held += low <= 0.7 <= high
+        plain += np.quantile(draws, 0.025) <= 0.7 <= np.quantile(draws, 0.975)
+    assert held / trials >= 0.91 > plain / trials
+
+
+def test_one_base_image_has_no_interval() -> None:
+    confusions = np.array([[[8, 2], [0, 5]], [[1, 1], [0, 0]]])
+    assert groups_with(confusions).tolist() == [2, 1]
+    draws = bootstrap_over(confusions)
+    assert math.isnan(interval(draws.iou[:, 1], 1)[0])
+    low, high = interval(draws.miou, 2)
+    assert low <= scores(confusions.sum(0)).miou <= high
+
+
+def test_calibration_by_hand() -> None:
+    counts = np.zeros((2, LEVELS + 1), np.int64)
+    counts[1, 900], counts[0, 900] = 60, 40  # says 90 %, right in 60 %
+    counts[1, LEVELS] = 100  # says 100 %, always right
+    result = calibration(counts)
+    assert result.error == pytest.approx(0.5 * 0.3)
+    assert result.accuracy[-2:] == pytest.approx([0.6, 1])
+    assert result.confidence[-2:] == pytest.approx([0.9, 1])
+    assert result.share.sum() == pytest.approx(1) and np.isnan(result.accuracy[0])
+    assert math.isnan(calibration(np.zeros((2, LEVELS + 1), np.int64)).error)

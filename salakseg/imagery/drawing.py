@@ -1,6 +1,7 @@
 """Pictures for people: overlays, legends, contact sheets. All uint8 (H, W, 3) RGB."""
 
 from collections.abc import Sequence
+from math import floor, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,24 @@ def legend(mapping: ClassMapping, width: int) -> Picture:
     for (x, y), name, color in zip(places, mapping.names, mapping.colors, strict=True):
         draw.rectangle((x, y, x + TEXT_SIZE, y + TEXT_SIZE), fill=color, outline="black")
         draw.text((x + TEXT_SIZE + MARGIN // 2, y - 1), name, fill="black", font=font)
+    return np.asarray(strip)
+
+
+def scale_bar(metres_per_pixel: float, width: int) -> Picture:
+    """A strip of `width` pixels with a bar of a round length, at most a third of it."""
+    longest = metres_per_pixel * width / 3
+    step = 10.0 ** floor(log10(longest))
+    length = max(factor * step for factor in (1, 2, 5) if factor * step <= longest)
+    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    strip = Image.new("RGB", (width, TEXT_SIZE + 2 * MARGIN), "white")
+    draw = ImageDraw.Draw(strip)
+    end = MARGIN + round(length / metres_per_pixel)
+    middle = MARGIN + TEXT_SIZE // 2
+    draw.line((MARGIN, middle, end, middle), fill="black", width=3)
+    for x in (MARGIN, end):
+        draw.line((x, middle - MARGIN, x, middle + MARGIN), fill="black")
+    font = ImageFont.load_default(TEXT_SIZE)
+    draw.text((end + MARGIN, MARGIN - 2), text, fill="black", font=font)
     return np.asarray(strip)
 
 

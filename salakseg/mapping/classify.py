@@ -1,10 +1,12 @@
 """classify(): an open image and a model in, blocks of class labels and confidence out.
 
-Bounded memory, whatever the size of the image: it is swept downwards in bands of tiles, and only
-the rows that the next tiles overlap are carried over.
+Bounded memory, whatever the size of the image: it is swept downwards in bands of tiles of a bounded
+width, and only the rows that the next tiles overlap are carried over. The next block is read while
+the network works on this one.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
-from salakseg.imagery.raster import ImageSource
+from salakseg.imagery.raster import ImageSource, Pixels
 from salakseg.imagery.windows import Axis, plan_axis
 from salakseg.model.weights import Model
 
@@ -30,6 +32,8 @@ class Block:
         labels: uint8 (h, w): class indices 0 … K-1, 255 where the pixel is not valid.
         confidence: uint8 (h, w): probability of that class in percent, 255 where not valid.
         image: uint8 (h, w, 3): the image itself.
+        carried: float32 (K, rows, columns) on the network's device: the unfinished sums that the
+            block below goes on with.
     """
 
     row: int
@@ -37,6 +41,7 @@ class Block:
     labels: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     image: NDArray[np.uint8]
+    carried: Tensor
 
 
 def classify(
@@ -47,17 +52,25 @@ def classify(
     overlap: float = 0.25,
     batch_size: int | None = None,
     amp: bool | None = None,
+    tta: bool = False,
+    sums_bytes: int | None = None,
+    done: int = 0,
+    carried: Tensor | None = None,
 ) -> Iterator[Block]:
     """Classify an image of any size in bounded memory.
 
-    The blocks cover every pixel exactly once. The result does not depend on how the image is cut
-    into them.
+    The blocks cover every pixel exactly once, in an order that depends on the image's size and the
+    options alone. The result does not depend on how the image is cut into them.
 
     Args:
         tile: side of the tiles in pixels; None: the model's patch size.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
         batch_size: tiles that the network takes at a time; None: by device.
         amp: mixed precision; None: where the device is fast at it.
+        tta: average over the tile's eight turns and mirror images.
+        sums_bytes: of the sums of probabilities at a time, `SUMS_BYTES` by default.
+        done, carried: go on after that many blocks, with what the last of them carried. The others
+            are then the same bits as without a break.
 
     Raises:
         InputError: option out of range, or a damaged file.
@@ -66,40 +79,54 @@ def classify(
     down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
     device = model.generator.mean.device
     batch_size = batch_size or (32 if device.type == "cuda" else 4)
-    at_once = max(4, SUMS_BYTES // (4 * model.mapping.num_classes * tile * tile))
+    places = _plan(
+        down,
+        across,
+        max(4, (sums_bytes or SUMS_BYTES) // (4 * model.mapping.num_classes * tile**2)),
+    )
+    if done < len(places):
+        with ThreadPoolExecutor(1, "read") as reader:
+            ahead = reader.submit(_read_padded, source, down, across, *places[done])
+            for number, (rows, columns) in enumerate(places[done:], done):
+                image, valid = ahead.result()
+                if number + 1 < len(places):
+                    ahead = reader.submit(_read_padded, source, down, across, *places[number + 1])
+                sums = torch.zeros((model.mapping.num_classes, *valid.shape), device=device)
+                if rows[0] > 0 and carried is not None:
+                    sums[:, : carried.shape[1]] = carried
+                # A band needs the tile before it as well, whose ramp reaches into it.
+                computed = range(max(0, columns[0] - 1), columns[-1] + 1)
+                _add_tiles(
+                    model, sums, image, valid, down, across, rows, computed, batch_size, amp, tta
+                )
+                carried = sums[:, down.stride * len(rows) :].clone()
+                top, left = down.begin(rows[0]), across.begin(computed[0])
+                row, column = down.own_begin(rows[0]), across.own_begin(columns[0])
+                inside = np.s_[
+                    row - top : down.own_begin(rows[-1] + 1) - top,
+                    column - left : across.own_begin(columns[-1] + 1) - left,
+                ]
+                confidence, labels = sums[:, inside[0], inside[1]].max(0)
+                missing = ~valid[inside]
+                yield Block(
+                    row,
+                    column,
+                    _to_bytes(labels, missing),
+                    _to_bytes((confidence * 100).round().clamp(0, 100), missing),
+                    image[inside],
+                    carried,
+                )
+
+
+def _plan(down: Axis, across: Axis, at_once: int) -> list[tuple[range, range]]:
+    """The tiles (rows, columns) of each block, at most `at_once` of them, band after band."""
     band = min(across.count, at_once)
     step = max(1, at_once // band)
-    for first_column in range(0, across.count, band):
-        # A band needs the tile before it as well, whose ramp reaches into it.
-        columns = range(max(0, first_column - 1), min(first_column + band, across.count))
-        left = across.begin(columns[0])
-        right = across.begin(columns[-1]) + tile
-        own = across.own_begin(first_column), across.own_begin(first_column + band)
-        carried: Tensor | None = None
-        for first_row in range(0, down.count, step):
-            rows = range(first_row, min(first_row + step, down.count))
-            top, bottom = down.begin(rows[0]), down.begin(rows[-1]) + tile
-            image, valid = _read_padded(source, down, across, (top, bottom), (left, right))
-            sums = torch.zeros(
-                (model.mapping.num_classes, bottom - top, right - left), device=device
-            )
-            if carried is not None:
-                sums[:, : carried.shape[1]] = carried
-            _add_tiles(model, sums, image, valid, down, across, rows, columns, batch_size, amp)
-            carried = sums[:, down.stride * len(rows) :].clone()
-            inside = np.s_[
-                down.own_begin(rows[0]) - top : down.own_begin(rows[-1] + 1) - top,
-                own[0] - left : own[1] - left,
-            ]
-            confidence, labels = sums[:, inside[0], inside[1]].max(0)
-            missing = ~valid[inside]
-            yield Block(
-                down.own_begin(rows[0]),
-                own[0],
-                _to_bytes(labels, missing),
-                _to_bytes((confidence * 100).round().clamp(0, 100), missing),
-                image[inside],
-            )
+    return [
+        (range(row, min(row + step, down.count)), range(column, min(column + band, across.count)))
+        for column in range(0, across.count, band)
+        for row in range(0, down.count, step)
+    ]
 
 
 def _to_bytes(values: Tensor, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -109,10 +136,13 @@ def _to_bytes(values: Tensor, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _read_padded(
-    source: ImageSource, down: Axis, across: Axis, rows: tuple[int, int], columns: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A window that may reach beyond the image, there filled by reflection."""
-    row_index, column_index = down.reflected(*rows), across.reflected(*columns)
+    source: ImageSource, down: Axis, across: Axis, rows: range, columns: range
+) -> Pixels:
+    """The pixels of the tiles, and of the column of tiles before; reflected beyond the image."""
+    row_index = down.reflected(down.begin(rows[0]), down.begin(rows[-1]) + down.tile)
+    column_index = across.reflected(
+        across.begin(max(0, columns[0] - 1)), across.begin(columns[-1]) + across.tile
+    )
     top, left = row_index.min(), column_index.min()
     image, valid = source.read(
         int(top), int(left), int(row_index.max() - top + 1), int(column_index.max() - left + 1)
@@ -133,6 +163,7 @@ def _add_tiles(
     columns: range,
     batch_size: int,
     amp: bool | None,
+    tta: bool,
 ) -> None:
     """Add the weighted probabilities of the tiles (rows × columns) to `sums` (K, h, w)."""
     top, left = down.begin(rows[0]), across.begin(columns[0])
@@ -153,12 +184,25 @@ def _add_tiles(
         )
         inputs = torch.from_numpy(tiles).to(sums.device).permute(0, 3, 1, 2)
         for (row, column, y, x), probabilities in zip(
-            batch, model.probabilities(inputs, amp), strict=True
+            batch, _probabilities(model, inputs, amp, tta), strict=True
         ):
             weight = np.outer(down.weight(row), across.weight(column))
             sums[:, y : y + tile, x : x + tile].addcmul_(
                 probabilities, torch.from_numpy(weight).to(sums.device)
             )
+
+
+def _probabilities(model: Model, images: Tensor, amp: bool | None, tta: bool) -> Tensor:
+    """float32 (B, K, H, W); `tta`: the mean over the eight turns and mirror images."""
+    if not tta:
+        return model.probabilities(images, amp)
+    total = torch.zeros((), device=images.device)
+    for turns in range(4):
+        turned = torch.rot90(images, turns, (2, 3))
+        straight = model.probabilities(turned, amp)
+        mirrored = model.probabilities(turned.flip(3), amp).flip(3)
+        total = total + torch.rot90(straight + mirrored, -turns, (2, 3))
+    return total / 8
 
 
 def _filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

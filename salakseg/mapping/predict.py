@@ -1,56 +1,81 @@
 """predict(): images in, maps out.
 
-In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos) and a model file. Out, for
-`field.tif`, in `predictions/`: `field_classes.tif` and `field_confidence.tif` (COGs on the image's
-own grid), `field_classes.tif.aux.xml` (class names), `field_areas.csv` and `field_preview.png`; for
-a photo the first two are PNGs and there is no `.aux.xml`.
+In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos; folders of patches, put
+together to their base images) and a model file. Out, for `field.tif`, in `predictions/`:
+`field_classes.tif` and `field_confidence.tif` (COGs on the image's own grid),
+`field_classes.tif.aux.xml` (class names), `field_areas.csv`, `field_preview.png`, and what was
+asked for besides; for a photo the first two are PNGs and there is no `.aux.xml`.
 
-Results go to uncompressed scratch files in a hidden folder first, since a COG cannot be written in
-place, and get their names only when all of them are whole.
+The map of an image is classified into a `Scratch`, everything else is made from that, and the files
+get their names only when all of them are whole.
 """
 
-import csv
-import glob
-import io
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
-from rich.table import Table
 
 from salakseg import __version__
-from salakseg.classes import IGNORE_INDEX, ClassMapping, read_class_mapping
-from salakseg.console import Bar, console, progress
+from salakseg.classes import read_class_mapping
+from salakseg.console import console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path, require_disk_space
-from salakseg.imagery.area import pixel_areas, unknown_area
-from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay
-from salakseg.imagery.photo import IMAGE_SUFFIXES
-from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, open_image, write_cog
+from salakseg.files import atomic_path, require_disk_space, sha256_of
+from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
-from salakseg.mapping.classify import Block, classify
+from salakseg.mapping.areas import (
+    Areas,
+    Ground,
+    Zones,
+    areas_csv,
+    ground_of,
+    measure,
+    measure_zones,
+    place_zones,
+    print_areas,
+    read_areas,
+    read_zones,
+)
+from salakseg.mapping.classify import SUMS_BYTES, classify
+from salakseg.mapping.compare import (
+    ERRORS,
+    find_masks,
+    print_scores,
+    require_same_size,
+    scores_csv,
+)
+from salakseg.mapping.compare import compare as compare_with
+from salakseg.mapping.inputs import (
+    Input,
+    checked_bands,
+    find_inputs,
+    open_input,
+    require_different_names,
+    suggest_nodata,
+)
+from salakseg.mapping.outputs import (
+    Shrunk,
+    key_of,
+    make_tags,
+    read_key,
+    write_preview,
+    write_raster,
+)
+from salakseg.mapping.polygons import min_pixels, write_polygons
+from salakseg.mapping.resample import checked_resolution, network_scale, on_grid, resampled
+from salakseg.mapping.scratch import Scratch, open_scratch
 from salakseg.model.weights import Model, find_model, load_model
 
 # Scratch of both maps, and at worst the maps themselves with overviews.
 BYTES_PER_PIXEL = 5
-PREVIEW_SIDE = 1000
-PREVIEW_MIN_WIDTH = 320
-FLAT_BORDER_SHARE = 0.25
-BORDER_SAMPLES = 64
-SQUARE_METRES_PER_HECTARE = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,25 @@ class Prediction:
     area_basis: str
 
 
+@dataclass(frozen=True)
+class Options:
+    """What holds for all images of a call; see `predict`."""
+
+    overlap: float
+    tile: int | None
+    batch_size: int | None
+    nodata: float | None
+    bands: tuple[int, ...] | None
+    skip_unreadable: bool
+    resolution: str
+    gsd: float | None
+    amp: bool | None
+    tta: bool
+    zones: Zones | None
+    polygons: bool
+    min_area: float | None
+
+
 def predict(
     images: Sequence[Path | str],
     *,
@@ -84,6 +128,15 @@ def predict(
     tile: int | None = None,
     batch_size: int | None = None,
     nodata: float | None = None,
+    bands: Sequence[int] | str | None = None,
+    resolution: str | float = "match",
+    gsd: float | None = None,
+    tta: bool = False,
+    zones: Path | str | None = None,
+    polygons: bool = False,
+    min_area: float | None = None,
+    compare: Path | str | None = None,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
     device: str = "auto",
     amp: bool | None = None,
@@ -92,144 +145,346 @@ def predict(
 ) -> list[Prediction]:
     """Map images: classes, confidence, areas and a preview for each.
 
-    Of several images, one that cannot be read does not stop the others: it is named when it comes
-    and in the error at the end.
+    Killed or stopped, the same call goes on: images that are mapped already are left as they are,
+    the one that was being mapped goes on after its last saved block. Of several images, one that
+    cannot be read does not stop the others: it is named when it comes and in the error at the end.
 
     Args:
-        images: files, folders and patterns, see `find_images`.
+        images: files, folders and patterns, see `find_inputs`.
         model: model file, or its name in `checkpoints/`.
         out: folder for the maps.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
         tile: side of the tiles in pixels; None: the patch size that the model was trained with.
         batch_size: tiles that the network takes at a time; None: by device.
         nodata: a pixel is nodata where all its bands have this value; None: as the file says.
+        bands: numbers, from 1, of the one or three bands to take; None: the first ones.
+        resolution: "match": the pixel size that the model was trained at, where it and the image's
+            are known; "own": the image's; or metres a pixel. The map is on the image's grid anyway.
+        gsd: metres on the ground a pixel, for images without CRS.
+        tta: average over eight turns and mirror images of each tile, at eight times the cost.
+        zones: vector layer of polygons; the areas are given for each of them as well.
+        polygons: write a GeoPackage of the classes' areas as well, see `mapping.polygons`.
+        min_area: specks of less are given to their neighbours in the polygons: m², or pixels where
+            the pixels' size is not known; None: of `MIN_PIXELS` pixels.
+        compare: a mask to score the map against, or a folder of masks named as the images are.
+        skip_unreadable: leave out, and name, what cannot be read of a damaged raster.
         overwrite: replace maps that are there.
         device: auto, cpu, cuda, cuda:1, mps.
         amp: mixed precision; None: where the device is fast at it.
         generator, class_mapping: network and classes of a bare state dict.
 
     Returns:
-        One `Prediction` an image, in the order of `find_images`.
+        One `Prediction` an image, in the order of `find_inputs`.
 
     Raises:
         InputError: nothing to map, no such model, maps that are there already, two images of one
             name, or images that cannot be read.
         WorkError: disk full, out of memory.
     """
-    files = find_images([Path(image) for image in images])
+    inputs = find_inputs([Path(image) for image in images])
     out = Path(out)
-    _require_free_names(files, out, overwrite)
+    options = Options(
+        overlap=overlap,
+        tile=tile,
+        batch_size=batch_size,
+        nodata=nodata,
+        bands=checked_bands(bands),
+        skip_unreadable=skip_unreadable,
+        resolution=checked_resolution(resolution),
+        gsd=gsd,
+        amp=amp,
+        tta=tta,
+        zones=None if zones is None else read_zones(Path(zones)),
+        polygons=polygons,
+        min_area=min_area,
+    )
+    if gsd is not None and not gsd > 0:
+        raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
+    require_different_names(inputs)
+    masks = {} if compare is None else find_masks(Path(compare), inputs)
+    model_path = find_model(Path(model))
     network = load_model(
-        find_model(Path(model)),
+        model_path,
         select_device(device),
         generator,
         read_class_mapping(Path(class_mapping)) if class_mapping is not None else None,
     )
     # An option out of range is no fault of the images: say so once, before any of them.
     plan_axis(1, network.patch_size if tile is None else tile, overlap)
+    model_hash = sha256_of(model_path)
+    jobs = [
+        Job(
+            image,
+            {kind: out / name for kind, name in _names(image, options, masks).items()},
+            _key(image, network, model_hash, options),
+            masks.get(image.name),
+        )
+        for image in inputs
+    ]
+    finished = {} if overwrite else _finished(jobs)
     _require_writable(out)
     done: list[Prediction] = []
     failed: list[Path] = []
-    for number, file in enumerate(files, 1):
-        title = file.name if len(files) == 1 else f"{file.name} ({number} of {len(files)})"
+    for number, job in enumerate(jobs, 1):
+        path = job.image.path
+        if path in finished:
+            done.append(finished[path])
+            continue
+        title = path.name if len(jobs) == 1 else f"{path.name} ({number} of {len(jobs)})"
         try:
-            with open_image(file, nodata) as source, progress(title, _megapixels(source)) as bar:
-                if nodata is None:
-                    _suggest_nodata(source)
-                blocks = classify(
-                    network, source, tile=tile, overlap=overlap, batch_size=batch_size, amp=amp
-                )
-                result = _write_map(source, network, _counted(blocks, bar), out)
+            with open_input(job.image, nodata, options.bands, skip_unreadable) as source:
+                done.append(_map(job, source, network, options, title))
         except InputError as error:
-            if len(files) == 1:
+            if len(jobs) == 1:
                 raise
             console.print(f"Left out: {error}")
-            failed.append(file)
+            failed.append(path)
             continue
         except torch.OutOfMemoryError as error:
             raise WorkError(
-                f"{file}: the device ran out of memory; use --device cpu, or from Python a "
-                "smaller batch_size"
+                f"{path}: the device ran out of memory; use a smaller --batch-size, or --device cpu"
             ) from error
         except (RasterioError, OSError) as error:
-            raise WorkError(f"{file}: its map could not be written ({error})") from error
-        done.append(result)
-        if len(files) > 1:
-            console.print(f"{file} → {result.classes}")
+            raise WorkError(f"{path}: its map could not be written ({error})") from error
+        except KeyboardInterrupt:
+            console.print(f"{path}: stopped; the same command goes on with it")
+            raise
+        if len(jobs) > 1:
+            console.print(f"{path} → {done[-1].classes}")
     if done:
-        _print_areas(done, network.mapping)
+        print_areas(
+            str(done[0].classes) if len(done) == 1 else f"{len(done)} maps",
+            [Areas(result.pixels, result.square_metres) for result in done],
+            [result.area_basis for result in done],
+            network.mapping,
+            network.val_confusion,
+        )
     if failed:
         raise InputError(
-            f"{len(failed)} of {len(files)} images could not be mapped (the others are in {out}): "
+            f"{len(failed)} of {len(jobs)} images could not be mapped (the others are in {out}): "
             + ", ".join(map(str, failed))
         )
     return done
 
 
-def find_images(arguments: Sequence[Path]) -> list[Path]:
-    """The image files that are meant, each once.
+@dataclass(frozen=True)
+class Job:
+    """One image to map: its files by kind, what its pixels depend on, and its mask or None."""
 
-    A file stands for itself, whatever its name; a folder for the images in it, or in its `images/`
-    where it has none itself; anything else is a pattern (`*`, `?`, `[…]`) for image files, since
-    not every shell expands them.
-
-    Raises:
-        InputError: an argument stands for no image.
-    """
-    found: dict[Path, None] = {}
-    for argument in arguments:
-        if argument.is_dir():
-            inside = _images_in(argument) or _images_in(argument / "images")
-            missing = "no images in this folder or in images/ below it"
-        elif argument.exists():
-            inside = [argument]
-        else:
-            matches = glob.glob(str(argument))  # noqa: PTH207 (Path.glob takes no absolute ones)
-            inside = sorted(path for path in map(Path, matches) if _is_image(path))
-            missing = "no such file" if not glob.has_magic(str(argument)) else "fits no image"
-        if not inside:
-            raise InputError(f"{argument}: {missing}; images are {', '.join(IMAGE_SUFFIXES)}")
-        found.update(dict.fromkeys(inside))
-    if not found:
-        raise InputError("no images given: name files, folders or patterns such as photos/*.jpg")
-    return list(found)
+    image: Input
+    files: dict[str, Path]
+    key: dict[str, Any]
+    mask: Path | None
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(filter(_is_image, folder.iterdir())) if folder.is_dir() else []
+def _map(job: Job, source: ImageSource, network: Model, options: Options, title: str) -> Prediction:
+    """Classify an open image and write its files."""
+    path, classes = job.image.path, job.files["classes"]
+    # What does not fit is said before the work, not after it.
+    if options.zones is not None:
+        place_zones(options.zones, source)
+    if job.mask is not None:
+        require_same_size(job.mask, (source.height, source.width))
+    ground = ground_of(source, options.gsd, job.image.is_photo)
+    scale = network_scale(path, ground.side, network.pixel_size, options.resolution)
+    if options.nodata is None:
+        suggest_nodata(source)
+    if source.scaled:
+        console.print(f"{path}: 16-bit values are divided by 257: 0 … 65535 become 0 … 255")
+    folder = classes.parent / f".partial-{job.image.name.rpartition('/')[2]}"
+    begun = (folder / "state.npz").exists()
+    needed = (BYTES_PER_PIXEL + options.polygons - 2 * begun) * source.height * source.width
+    require_disk_space(classes.parent, needed, f"the map of {path.name}")
+    shrunk = Shrunk(source.height, source.width)
+    shape = source.height, source.width
+    with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
+        _classify_into(scratch, source, network, options, scale, shrunk, title)
+        return _write(job, scratch, source, network, options, ground, shrunk)
 
 
-def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+def _classify_into(
+    scratch: Scratch,
+    source: ImageSource,
+    network: Model,
+    options: Options,
+    scale: float,
+    shrunk: Shrunk,
+    title: str,
+) -> None:
+    """Fill the scratch, from where it stands."""
+    if scratch.discarded:
+        console.print(
+            f"{source.path}: an unfinished map with another model or options is discarded"
+        )
+    seen = source if scale == 1 else resampled(source, scale)
+    blocks = classify(
+        network,
+        seen,
+        tile=options.tile,
+        overlap=options.overlap,
+        batch_size=options.batch_size,
+        amp=options.amp,
+        tta=options.tta,
+        # Of a coarser image a block stands for more pixels of the map.
+        sums_bytes=max(SUMS_BYTES // 4, int(SUMS_BYTES * min(1, scale) ** 2)),
+        done=scratch.done,
+        carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
+    )
+    if scale != 1:
+        blocks = on_grid(blocks, seen, source)
+    size = source.height * source.width
+    total = max(1, size // 1_000_000)
+    with progress(f"{title}, megapixels", total) as bar:
+        if scratch.done:
+            console.print(f"{source.path}: goes on at {scratch.pixels / size:.0%}")
+            bar.advance(scratch.pixels // 1_000_000)
+        for block in scratch.keep(blocks):
+            shrunk.add(block)
+            before = (scratch.pixels - block.labels.size) // 1_000_000
+            bar.advance(scratch.pixels // 1_000_000 - before)
 
 
-def _output_names(image: Path) -> dict[str, str]:
-    suffix = ".png" if image.suffix.lower() in PHOTO_SUFFIXES else ".tif"
+def _write(
+    job: Job,
+    scratch: Scratch,
+    source: ImageSource,
+    network: Model,
+    options: Options,
+    ground: Ground,
+    shrunk: Shrunk,
+) -> Prediction:
+    """Make all files from the whole scratch, then give them their names."""
+    mapping, confusion = network.mapping, network.val_confusion
+    tags = make_tags(network, job.key)
+    folder = scratch.folder / "done"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    made = {kind: folder / path.name for kind, path in job.files.items()}
+
+    def labels(row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
+        return scratch.window("labels", row, column, height, width)
+
+    write_raster(scratch, "labels", made["classes"], source, mapping, tags)
+    write_raster(scratch, "confidence", made["confidence"], source, None, tags)
+    write_preview(made["preview"], made["classes"], shrunk, mapping, ground.side, tags)
+    whole = (0, 0, source.height, source.width)
+    areas = measure(labels, whole, ground, confusion, mapping.num_classes)
+    made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
+    _write_text(made["areas"], areas_csv([(None, areas)], mapping, ground.basis, made_by))
+    if options.zones is not None:
+        by_zone = measure_zones(
+            options.zones, labels, source, ground, confusion, mapping.num_classes
+        )
+        rows = list(zip(options.zones.names, by_zone, strict=True))
+        _write_text(made["zones"], areas_csv(rows, mapping, ground.basis, made_by))
+    if options.polygons:
+        smallest = min_pixels(options.min_area, ground)
+        sieved = scratch.folder / "sieved.raw"
+        write_polygons(
+            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, tags
+        )
+    if job.mask is not None:
+        scored = compare_with(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
+        write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
+        _write_text(made["scores"], scores_csv(scored, mapping, made_by))
+        print_scores(job.image.path, scored, mapping)
+    # By the map itself `_finished` knows that the others are there: it comes last.
+    for kind in sorted(made, key="classes".__eq__):
+        with atomic_path(job.files[kind]) as final:
+            made[kind].replace(final)
+    return _prediction(job, areas, ground.basis)
+
+
+def _prediction(job: Job, areas: Areas, basis: str) -> Prediction:
+    return Prediction(
+        job.image.path,
+        job.files["classes"],
+        job.files["confidence"],
+        job.files["areas"],
+        job.files["preview"],
+        areas.pixels,
+        areas.square_metres,
+        basis,
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _names(image: Input, options: Options, masks: dict[str, Path]) -> dict[str, str]:
+    """The files of a map, relative to the folder for maps, by kind."""
+    suffix = ".png" if image.is_photo else ".tif"
+    names = {
+        "classes": f"{image.name}_classes{suffix}",
+        "confidence": f"{image.name}_confidence{suffix}",
+        "areas": f"{image.name}_areas.csv",
+        "preview": f"{image.name}_preview.png",
+    }
+    if not image.is_photo:
+        names["names"] = f"{image.name}_classes.tif.aux.xml"
+    if options.zones is not None:
+        names["zones"] = f"{image.name}_areas_by_zone.csv"
+    if options.polygons:
+        names["polygons"] = f"{image.name}_polygons.gpkg"
+    if image.name in masks:
+        names["errors"] = f"{image.name}_errors{suffix}"
+        names["scores"] = f"{image.name}_scores.csv"
+    return names
+
+
+def _key(image: Input, network: Model, model_hash: str, options: Options) -> dict[str, Any]:
+    """Plain values that every pixel of a map depends on."""
     return {
-        "classes": f"{image.stem}_classes{suffix}",
-        "confidence": f"{image.stem}_confidence{suffix}",
-        "areas": f"{image.stem}_areas.csv",
-        "preview": f"{image.stem}_preview.png",
+        "image": image.fingerprint(),
+        "model": model_hash,
+        "version": __version__,
+        "options": {
+            "overlap": options.overlap,
+            "tile": network.patch_size if options.tile is None else options.tile,
+            "batch_size": options.batch_size,
+            "nodata": options.nodata,
+            "bands": options.bands if options.bands is None else list(options.bands),
+            "skip_unreadable": options.skip_unreadable,
+            "resolution": options.resolution,
+            "gsd": options.gsd,
+            "amp": options.amp,
+            "tta": options.tta,
+            "device": network.generator.mean.device.type,
+        },
     }
 
 
-def _require_free_names(files: list[Path], out: Path, overwrite: bool) -> None:
-    by_stem: dict[str, Path] = {}
-    for file in files:
-        # Some file systems take upper and lower case for the same.
-        other = by_stem.setdefault(file.stem.casefold(), file)
-        if other != file:
-            raise InputError(
-                f"{other} and {file}: their maps would have the same names; "
-                "map them apart, each with its own --out"
-            )
-    there = [out / name for file in files for name in _output_names(file).values()]
-    there = [path for path in there if path.exists()]
-    if there and not overwrite:
+def _finished(jobs: list[Job]) -> dict[Path, Prediction]:
+    """The images whose maps are there already, of the same key; unless that is all of them.
+
+    Raises:
+        InputError: other maps of these names are there.
+    """
+    finished = {}
+    for job in jobs:
+        there = [path for path in job.files.values() if path.exists()]
+        if not there:
+            continue
+        same = len(there) == len(job.files) and read_key(job.files["classes"]) == key_of(job.key)
+        if same and len(jobs) > 1:
+            with suppress(OSError, KeyError, ValueError, IndexError):
+                finished[job.image.path] = _prediction(job, *read_areas(job.files["areas"]))
+                continue
         raise InputError(
             f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"
         )
+    if finished and len(finished) == len(jobs):
+        raise InputError(
+            f"{jobs[0].files['classes']}: exists already, and so do all others; --overwrite makes "
+            "them anew, --out DIR puts them elsewhere"
+        )
+    if finished:
+        console.print(
+            f"{len(finished)} of {len(jobs)} images are mapped already, with this model and these "
+            "options: they stay"
+        )
+    return finished
 
 
 def _require_writable(out: Path) -> None:
@@ -239,236 +494,3 @@ def _require_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written to ({error.strerror})") from error
-
-
-def _megapixels(source: ImageSource) -> int:
-    return max(1, source.height * source.width // 1_000_000)
-
-
-def _counted(blocks: Iterator[Block], bar: Bar) -> Iterator[Block]:
-    """The blocks as they come, each counted on the bar in megapixels."""
-    pixels = 0
-    for block in blocks:
-        yield block
-        before = pixels // 1_000_000
-        pixels += block.labels.size
-        bar.advance(pixels // 1_000_000 - before)
-
-
-def _suggest_nodata(source: ImageSource) -> None:
-    """Say so where much of the border is plain black or white and nothing calls it nodata."""
-    last_row, last_column = source.height - 1, source.width - 1
-    rows = np.linspace(0, last_row, BORDER_SAMPLES).astype(int).tolist()
-    columns = np.linspace(0, last_column, BORDER_SAMPLES).astype(int).tolist()
-    places = [(row, column) for row in rows for column in (0, last_column)]
-    places += [(row, column) for row in (0, last_row) for column in columns]
-    # Pixel by pixel: a whole row or column of a large file would be slow to decode.
-    samples = [source.read(row, column, 1, 1) for row, column in places]
-    border = np.array([image[0, 0] for image, _ in samples])
-    valid = np.array([valid[0, 0] for _, valid in samples])
-    for value, name in ((0, "black"), (255, "white")):
-        share = ((border == value).all(axis=1) & valid).mean()
-        if share >= FLAT_BORDER_SHARE:
-            console.print(
-                f"{source.path}: {share:.0%} of its border is plain {name} and not marked as "
-                f"nodata; if nothing was photographed there, add --nodata {value}"
-            )
-
-
-class _Shrunk:
-    """The image at the size of a preview, averaged block by block."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self.step = max(1, ceil(max(source.height, source.width) / PREVIEW_SIDE))
-        self.shape = ceil(source.height / self.step), ceil(source.width / self.step)
-        self._sums = np.zeros((*self.shape, 3))
-        self._counts = np.zeros((*self.shape, 1))
-
-    def add(self, block: Block) -> None:
-        height, width = block.labels.shape
-        rows = np.arange(block.row, block.row + height) // self.step
-        columns = np.arange(block.column, block.column + width) // self.step
-        first_rows = np.flatnonzero(np.diff(rows, prepend=-1))
-        first_columns = np.flatnonzero(np.diff(columns, prepend=-1))
-        place = np.ix_(rows[first_rows], columns[first_columns])
-        by_row = np.add.reduceat(block.image, first_rows, axis=0, dtype=np.uint32)
-        self._sums[place] += np.add.reduceat(by_row, first_columns, axis=1)
-        self._counts[place] += np.outer(
-            np.diff(first_rows, append=height), np.diff(first_columns, append=width)
-        )[..., None]
-
-    def picture(self) -> Picture:
-        return (self._sums / self._counts).round().astype(np.uint8)
-
-
-def _write_map(source: ImageSource, model: Model, blocks: Iterator[Block], out: Path) -> Prediction:
-    mapping = model.mapping
-    size = source.height * source.width
-    require_disk_space(out, BYTES_PER_PIXEL * size, f"the map of {source.path.name}")
-    unknown = unknown_area(source.crs, source.transform, source.width, source.height)
-    pixels = np.zeros(256, np.int64)
-    square_metres = np.zeros(256)
-    shrunk = _Shrunk(source)
-    names = _output_names(source.path)
-    with TemporaryDirectory(prefix=".partial-", dir=out) as temporary:
-        folder = Path(temporary)
-        with (
-            _create_scratch(folder / "classes.tif", source, model) as classes,
-            _create_scratch(folder / "confidence.tif", source, model) as confidence,
-        ):
-            classes.write_colormap(1, dict(enumerate(map(tuple, mapping.palette.tolist()))))
-            for block in blocks:
-                height, width = block.labels.shape
-                window = Window(block.column, block.row, width, height)
-                classes.write(block.labels, 1, window=window)
-                confidence.write(block.confidence, 1, window=window)
-                shrunk.add(block)
-                labels = block.labels.ravel()
-                pixels += np.bincount(labels, minlength=256)
-                if unknown is None:
-                    areas = pixel_areas(
-                        source.crs, source.transform, block.column, block.row, width, height
-                    )
-                    square_metres += np.bincount(labels, areas.ravel(), minlength=256)
-        _finish(folder / "classes.tif", folder / names["classes"], "mode")
-        _finish(folder / "confidence.tif", folder / names["confidence"], "average")
-        small = _read_shrunk(folder / names["classes"], shrunk.shape)
-        if names["classes"].endswith(".tif"):
-            names["names"] = names["classes"] + ".aux.xml"
-            (folder / names["names"]).write_text(
-                _category_names(mapping), encoding="utf-8", newline="\n"
-            )
-        learnt = slice(mapping.num_classes)
-        result = Prediction(
-            source.path,
-            out / names["classes"],
-            out / names["confidence"],
-            out / names["areas"],
-            out / names["preview"],
-            pixels[learnt],
-            square_metres[learnt] if unknown is None else None,
-            "on the ellipsoid" if unknown is None else f"pixels only: {unknown}",
-        )
-        (folder / names["areas"]).write_text(
-            _areas_csv(result, mapping), encoding="utf-8", newline="\n"
-        )
-        Image.fromarray(_preview(shrunk.picture(), small, mapping)).save(folder / names["preview"])
-        for name in names.values():
-            with atomic_path(out / name) as final:
-                (folder / name).replace(final)
-    return result
-
-
-def _create_scratch(path: Path, source: ImageSource, model: Model) -> Any:
-    """An uncompressed GeoTIFF of one uint8 band on the image's grid, open for writing."""
-    placed = {} if source.transform is None else {"transform": source.transform}
-    scratch = rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=source.height,
-        width=source.width,
-        count=1,
-        dtype="uint8",
-        nodata=IGNORE_INDEX,
-        crs=source.crs,
-        tiled=True,
-        blockxsize=512,
-        blockysize=512,
-        bigtiff="IF_SAFER",
-        **placed,
-    )
-    scratch.update_tags(
-        TIFFTAG_SOFTWARE=f"salakseg {__version__}",
-        MODEL=Path(model.source).name,
-        ITERATION=model.iteration,
-    )
-    return scratch
-
-
-def _finish(scratch: Path, path: Path, overview_resampling: str) -> None:
-    if path.suffix == ".tif":
-        write_cog(scratch, path, overview_resampling)
-        return
-    with rasterio.open(scratch) as raster:
-        image = Image.fromarray(raster.read(1))
-        if raster.colorinterp[0].name == "palette":
-            colors = raster.colormap(1)
-            image.putpalette([part for index in range(256) for part in colors[index][:3]])
-    image.save(path, transparency=IGNORE_INDEX)
-
-
-def _read_shrunk(classes: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    with rasterio.open(classes) as raster:
-        labels: NDArray[np.uint8] = raster.read(1, out_shape=shape, resampling=Resampling.mode)
-    return labels
-
-
-def _category_names(mapping: ClassMapping) -> str:
-    """GDAL's side-car file that gives the values of the band their names."""
-    categories = "\n".join(f"      <Category>{escape(name)}</Category>" for name in mapping.names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{categories}\n"
-        "    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
-    )
-
-
-def _shares(pixels: NDArray[np.int64], square_metres: NDArray[np.float64] | None) -> Any:
-    """Share of each class: of the ground where its area is known, else of the pixels."""
-    amounts = pixels if square_metres is None else square_metres
-    return amounts / (amounts.sum() or 1)
-
-
-def _areas_csv(result: Prediction, mapping: ClassMapping) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "pixels", "share", "m2", "hectares", "basis"])
-    shares = _shares(result.pixels, result.square_metres)
-    for index, name in enumerate(mapping.names):
-        metres = None if result.square_metres is None else result.square_metres[index]
-        writer.writerow(
-            [
-                name,
-                result.pixels[index],
-                f"{shares[index]:.6f}",
-                "" if metres is None else f"{metres:.3f}",
-                "" if metres is None else f"{metres / SQUARE_METRES_PER_HECTARE:.6f}",
-                result.area_basis,
-            ]
-        )
-    return text.getvalue()
-
-
-def _preview(image: Picture, labels: NDArray[np.uint8], mapping: ClassMapping) -> Picture:
-    """The image, beside it the classes laid over it, the legend below."""
-    height, width = labels.shape
-    key = legend(mapping, max(2 * width + MARGIN, PREVIEW_MIN_WIDTH))
-    sheet = np.full((height + len(key), key.shape[1], 3), 255, np.uint8)
-    sheet[:height, :width] = image
-    sheet[:height, width + MARGIN : 2 * width + MARGIN] = overlay(image, labels, mapping)
-    sheet[height:] = key
-    return sheet
-
-
-def _print_areas(results: list[Prediction], mapping: ClassMapping) -> None:
-    pixels = np.sum([result.pixels for result in results], axis=0)
-    known = [result.square_metres for result in results if result.square_metres is not None]
-    # A sum over some of the images only would be taken for all of them.
-    square_metres = np.sum(known, axis=0) if len(known) == len(results) else None
-    one = len(results) == 1
-    table = Table(title=str(results[0].classes) if one else f"{len(results)} maps")
-    columns = {"pixels": [f"{count:,}" for count in (*pixels, pixels.sum())]}
-    if square_metres is not None:
-        hectares = square_metres / SQUARE_METRES_PER_HECTARE
-        columns["ha"] = [f"{area:,.4f}" for area in (*hectares, hectares.sum())]
-    shares = _shares(pixels, square_metres)
-    columns["%"] = [f"{100 * share:.1f}" for share in (*shares, shares.sum())]
-    table.add_column("class")
-    for heading in columns:
-        table.add_column(heading, justify="right")
-    for row in zip([*mapping.names, "total"], *columns.values(), strict=True):
-        table.add_row(*row)
-    console.print(table)
-    for basis in sorted({result.area_basis for result in results}):
-        console.print(f"Areas: {basis}")

@@ -1,9 +1,19 @@
 """Pictures for people, looked at pixel by pixel."""
 
 import numpy as np
+import pytest
 
 from salakseg.classes import ClassMapping
-from salakseg.imagery.drawing import colorize, contact_sheet, fit, legend, overlay
+from salakseg.imagery.drawing import (
+    MARGIN,
+    TEXT_SIZE,
+    colorize,
+    contact_sheet,
+    fit,
+    legend,
+    overlay,
+    scale_bar,
+)
 
 MAPPING = ClassMapping(
     (
@@ -56,3 +66,11 @@ def test_a_contact_sheet_holds_its_pictures() -> None:
     for color in colors:
         assert (sheet == color).all(2).sum() == 40 * 40
     assert all(holds(sheet, color) for color in MAPPING.colors)
+
+
+@pytest.mark.parametrize(("metres_per_pixel", "bar"), [(0.1, 200), (0.018, 278), (30, 333)])
+def test_a_scale_bar_has_a_round_length(metres_per_pixel: float, bar: int) -> None:
+    strip = scale_bar(metres_per_pixel, 1000)
+    black = (strip == 0).all(axis=2)[MARGIN + TEXT_SIZE // 2]
+    assert strip.shape[1] == 1000
+    assert abs(int(np.argmin(black[MARGIN:])) - bar) <= 2

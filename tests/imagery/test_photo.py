@@ -8,7 +8,7 @@ import rasterio
 from PIL import Image, ImageOps
 
 from salakseg.errors import InputError
-from salakseg.imagery.photo import exif_orientation, read_photo, rgb8_of, to_rgb8
+from salakseg.imagery.photo import exif_orientation, ground_sampling, read_photo, rgb8_of, to_rgb8
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "dubai" / "images" / "tile1_part001.jpg"
 RANDOM = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
@@ -103,3 +103,81 @@ def test_damaged_photos_are_named(tmp_path: Path, suffix: str) -> None:
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"a\.{suffix}: "):
             read_photo(path)
+
+
+# Ground sampling distance
+
+
+XMP = "<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description {}/></x:xmpmeta>"  # as DJI writes it
+DJI = {
+    "RelativeAltitude": "+61.10",
+    "GimbalPitchDegree": "-88.00",
+    "CalibratedFocalLength": "3666.666504",
+    "CalibratedOpticalCenterX": "2736.000000",
+    "CalibratedOpticalCenterY": "1539.000000",
+}
+
+
+def drone_photo(path: Path, width: int, height: int, exif: dict[int, float], **dji: str) -> Path:
+    """A JPEG with a drone's metadata."""
+    tags = Image.Exif()
+    tags.get_ifd(0x8769).update(exif)
+    block = " ".join(f'drone-dji:{name}="{value}"' for name, value in dji.items())
+    picture = Image.fromarray(np.zeros((height, width, 3), np.uint8))
+    picture.save(path, exif=tags, xmp=XMP.format(block).encode())
+    return path
+
+
+@pytest.mark.parametrize("size", [(5472, 3078), (1368, 770), (770, 1368)])
+def test_ground_sampling_of_a_whole_frame(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = drone_photo(tmp_path / "a.jpg", 8, 6, {}, **DJI)
+    metres, basis = ground_sampling(path, *size)
+    assert metres == pytest.approx(61.1 / 3666.67 * 5472 / max(size), rel=1e-5)
+    assert basis.startswith("approximate")
+
+
+def test_ground_sampling_by_exif_alone(tmp_path: Path) -> None:
+    # A 13.2 mm wide sensor: 8.8 mm of focal length are 3648 pixels.
+    frame = {0xA002: 5472, 0xA003: 3648, 0x920A: 8.8}
+    by_sensor = frame | {0xA20E: 5472 / 13.2, 0xA210: 4}
+    by_35mm = frame | {0xA405: 24}
+    angle = {"RelativeAltitude": "100", "GimbalPitchDegree": "-90"}
+    for exif in (by_sensor, by_35mm):
+        path = drone_photo(tmp_path / "a.jpg", 8, 6, exif, **angle)
+        metres, _ = ground_sampling(path, 5472, 3648)
+        assert metres == pytest.approx(100 / 3648, rel=0.02)
+    assert ground_sampling(drone_photo(tmp_path / "a.jpg", 8, 6, {}, **angle), 8, 6)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "size", "reason"),
+    [
+        ({"GimbalPitchDegree": "-45"}, (5472, 3078), "not looking down"),
+        ({"RelativeAltitude": "-3"}, (5472, 3078), "height of -3 m"),
+        ({}, (1058, 997), "cropped or squashed"),
+        ({}, (5472, 3648), "cropped or squashed"),
+    ],
+)
+def test_ground_sampling_is_left_out_with_the_reason(
+    tmp_path: Path, change: dict[str, str], size: tuple[int, int], reason: str
+) -> None:
+    path = drone_photo(tmp_path / "a.jpg", 8, 6, {}, **DJI | change)
+    metres, why = ground_sampling(path, *size)
+    assert metres is None
+    assert reason in why
+
+
+def test_ground_sampling_of_other_pictures() -> None:
+    metres, why = ground_sampling(SAMPLE, 384, 320)
+    assert metres is None
+    assert "does not tell the height" in why
+
+
+GEO = Path(__file__).parents[2] / "../shared/geo"
+
+
+@pytest.mark.skipif(not GEO.is_dir(), reason="needs ../shared/geo")
+def test_ground_sampling_of_a_real_cropped_photograph() -> None:
+    metres, why = ground_sampling(GEO / "DJI_0005.JPG", 1058, 997)
+    assert metres is None
+    assert "1058 × 997 pixels, the camera's frame 5472 × 3078" in why

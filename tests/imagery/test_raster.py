@@ -197,3 +197,52 @@ def test_a_cog_has_the_same_pixels_and_overviews(tmp_path: Path) -> None:
         assert raster.nodata == 255
         assert raster.overviews(1) == [2, 4]
         np.testing.assert_array_equal(raster.read(), labels)
+
+
+def test_bands_are_taken_as_asked(tmp_path: Path) -> None:
+    bands = random_bands(5)
+    path = write_tiff(tmp_path / "field.tif", bands)
+    for wanted, expected in (((5, 1, 3), bands[[4, 0, 2]]), ((4,), bands[[3, 3, 3]])):
+        with open_image(path, bands=wanted) as source:
+            image, _ = source.read(3, 4, 20, 30)
+        np.testing.assert_array_equal(image, np.moveaxis(expected, 0, 2)[3:23, 4:34])
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.moveaxis(bands[:3], 0, 2)).save(photo)
+    with open_image(photo, bands=(3, 2, 1)) as source:
+        image, _ = source.read(0, 0, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(image, np.moveaxis(bands[2::-1], 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [((1, 2, 6), "has no band 6, only 5"), ((1, 2), "one or three"), ((0,), "one")],
+)
+def test_bands_that_are_not_there(tmp_path: Path, bands: tuple[int, ...], message: str) -> None:
+    path = write_tiff(tmp_path / "field.tif", random_bands(5))
+    with pytest.raises(InputError, match=message), open_image(path, bands=bands):
+        pass
+
+
+def test_unreadable_blocks_can_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bands = random_bands(3)
+    path = write_tiff(
+        tmp_path / "field.tif", bands, tiled=True, blockxsize=32, blockysize=16, compress="deflate",
+        interleave="pixel",
+    )  # fmt: skip
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with open_image(path) as source, pytest.raises(InputError, match="--skip-unreadable"):
+        source.read(0, 0, HEIGHT, WIDTH)
+    with open_image(path, skip_unreadable=True) as source:
+        image, valid = source.read(0, 0, HEIGHT, WIDTH)
+        part, part_valid = source.read(20, 10, 45, 60)
+    assert 0.4 < valid.mean() < 0.8
+    np.testing.assert_array_equal(image, np.moveaxis(bands, 0, 2) * valid[..., None])
+    np.testing.assert_array_equal(part, image[20:65, 10:70])
+    np.testing.assert_array_equal(part_valid, valid[20:65, 10:70])
+    # Each block once, whatever window met it.
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(lines)) > 1
+    assert "cannot be read and is left out" in lines[0]

@@ -5,102 +5,41 @@ class, nodata where it was and nowhere else.
 """
 
 import csv
+import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-import torch
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
 
-from salakseg.classes import ClassMapping
-from salakseg.errors import InputError
+import salakseg
+from salakseg import files
+from salakseg.errors import InputError, WorkError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, open_image
+from salakseg.imagery.windows import plan_axis
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping import predict as predict_module
 from salakseg.mapping.classify import classify
-from salakseg.mapping.predict import Prediction, find_images, predict
-from salakseg.model.generator import Generator, create_generator
+from salakseg.mapping.inputs import find_inputs
+from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
-
-GEO = Path(__file__).parents[2] / "../shared/geo"
-MAPPING = ClassMapping(
-    (("red", (200, 30, 30), False), ("green & blue", (30, 200, 90), False), ("B", (0, 0, 9), False))
+from tests.mapping.samples import (
+    GEO,
+    GRID,
+    MAPPING,
+    BrightestBand,
+    coloured,
+    smooth_image,
+    source_of,
+    write_tiff,
 )
-GRID: dict[str, Any] = {"crs": "EPSG:32748", "transform": Affine(0.1, 0, 434_000, 0, -0.1, 9e6)}
-
-
-class BrightestBand(nn.Module):
-    """(B, 3, H, W) → logits (B, 3, H, W); counts the tiles that it sees."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tiles = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.tiles += len(x)
-        return 20 * x
-
-
-@pytest.fixture
-def brightest() -> Model:
-    """The model of that network, in tiles of 64 pixels."""
-    generator = Generator("brightest", BrightestBand(), (0, 0, 0), (1, 1, 1))
-    return Model(generator, MAPPING, patch_size=64, source="brightest.pth")
-
-
-@pytest.fixture
-def tiny() -> Model:
-    """A small network with random weights."""
-    torch.manual_seed(0)
-    return Model(create_generator("tiny", 3, "none"), MAPPING, patch_size=64)
-
-
-@pytest.fixture
-def brightest_file(brightest: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A path that `predict` takes for a model file with that network."""
-    path = tmp_path / "brightest.pth"
-    path.touch()
-    monkeypatch.setattr(predict_module, "load_model", lambda *_: brightest)
-    return path
-
-
-def coloured(height: int, width: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
-    """An image (height, width, 3) in which each pixel has one brightest band, and which it is."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, (height, width))
-    image = rng.integers(0, 120, (height, width, 3))
-    np.put_along_axis(image, labels[..., None], 220, axis=2)
-    return image.astype(np.uint8), labels.astype(np.uint8)
-
-
-def write_tiff(path: Path, bands: NDArray[Any], **options: Any) -> Path:
-    """`bands` is (bands, height, width)."""
-    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=bands.dtype, **shape, **GRID | options
-    ) as raster:
-        raster.write(bands)
-    return path
-
-
-def source_of(image: NDArray[Any], valid: NDArray[Any] | None = None) -> ImageSource:
-    """An open image that is an array."""
-    known = np.ones(image.shape[:2], bool) if valid is None else valid
-
-    def read(row: int, column: int, height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        window = np.s_[row : row + height, column : column + width]
-        assert image[window].shape[:2] == (height, width)
-        return image[window], known[window]
-
-    return ImageSource(Path("array.tif"), *image.shape[:2], None, None, read)
 
 
 def whole(model: Model, source: ImageSource, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -171,17 +110,6 @@ def test_blocks_do_not_grow_with_the_image(
     assert largest(900, 1100) <= largest(300, 300)
 
 
-def smooth_image(height: int, width: int) -> NDArray[Any]:
-    """Random blobs of a few to dozens of pixels, as in a photograph."""
-    rng = np.random.default_rng(1)
-    image = np.zeros((height, width, 3))
-    for scale in (4, 16, 64):
-        small = rng.integers(0, 256, (height // scale + 2, width // scale + 2, 3), dtype=np.uint8)
-        size = (small.shape[1] * scale, small.shape[0] * scale)
-        image += np.asarray(Image.fromarray(small).resize(size))[:height, :width]
-    return (image / 3).astype(np.uint8)
-
-
 def test_overlap_makes_the_map_depend_less_on_where_the_tiles_lie(tiny: Model) -> None:
     image = smooth_image(448, 448)
 
@@ -194,6 +122,40 @@ def test_overlap_makes_the_map_depend_less_on_where_the_tiles_lie(tiny: Model) -
 
     assert change(0.25) < 0.75 * change(0)
     assert change(0.25) < 0.5
+
+
+def test_tile_borders_are_no_likelier_places_of_class_changes(tiny: Model) -> None:
+    image = smooth_image(480, 480)
+
+    def changes(**options: Any) -> NDArray[Any]:
+        """How often the class changes from a column or row to the next, beside the mean."""
+        labels, _ = whole(tiny, source_of(image), **options)
+        found = (np.diff(labels, axis=0) != 0).sum(axis=1) + (np.diff(labels) != 0).sum(axis=0)
+        return found / found.mean()
+
+    in_one = changes(tile=480, overlap=0)
+
+    def excess(overlap: float) -> float:
+        """Changes at the tiles' borders, beside those there where the image is one tile."""
+        axis = plan_axis(len(image), tiny.patch_size, overlap)
+        begins = [axis.begin(index) for index in range(1, axis.count)]
+        ends = [axis.begin(index) + axis.tile for index in range(axis.count - 1)]
+        borders = np.array(sorted({*begins, *ends})) - 1
+        return float(changes(overlap=overlap)[borders].mean() / in_one[borders].mean())
+
+    assert excess(0.25) < 1.15
+    assert excess(0) > 3
+
+
+def test_turns_and_mirror_images_are_averaged(tiny: Model) -> None:
+    image = smooth_image(64, 64)
+    _, confidence = whole(tiny, source_of(image), tta=True)
+    turned = np.ascontiguousarray(np.rot90(image)[:, ::-1])
+    _, confidence_turned = whole(tiny, source_of(turned), tta=True)
+    back = np.rot90(confidence_turned[:, ::-1], -1).astype(int)
+    assert np.abs(back - confidence).max() <= 1
+    _, plain = whole(tiny, source_of(image))
+    assert (plain != confidence).any()
 
 
 def test_nodata_is_nodata_in_the_map_and_makes_up_no_edges(brightest: Model) -> None:
@@ -302,6 +264,11 @@ def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
             assert (raster.dtypes[0], raster.nodata) == ("uint8", 255)
             assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             assert raster.overviews(1)
+            assert raster.tags()["MODEL_SHA256"] == hashlib.sha256(b"").hexdigest()
+            assert raster.tags()["ITERATION"] == "0"
+            assert raster.tags()["TIFFTAG_SOFTWARE"] == f"salakseg {salakseg.__version__}"
+            assert json.loads(raster.tags()["OPTIONS"])["tile"] == 64
+            assert raster.tags()["CREATED"].endswith("+00:00")
         colors = classes.colormap(1)
         assert [colors[index][:3] for index in range(3)] == MAPPING.colors
         assert classes.tags()["MODEL"] == "brightest.pth"
@@ -335,7 +302,7 @@ def test_a_photo_without_crs_has_areas_in_pixels_and_says_why(
     assert result.square_metres is None
     row = next(csv.DictReader(result.areas.open(encoding="utf-8")))
     assert (row["m2"], row["hectares"]) == ("", "")
-    assert row["basis"] == "pixels only: the image has no CRS"
+    assert row["basis"].startswith("pixels only: the image has no CRS")
 
 
 def test_the_preview_shows_the_image_and_the_classes_over_it(
@@ -409,18 +376,39 @@ def test_one_bad_image_does_not_stop_the_others(brightest_file: Path, tmp_path: 
     assert {file.name.split("_")[0] for file in out.iterdir()} == {"good"}
 
 
-def test_stopped_by_ctrl_c_nothing_is_left(
-    brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shape", [(1, 150), (150, 1)])
+def test_an_image_that_is_a_line_of_pixels(
+    brightest_file: Path, tmp_path: Path, shape: tuple[int, int]
 ) -> None:
-    def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
-        yield next(classify(*arguments, **options))
-        raise KeyboardInterrupt
+    image, labels = coloured(*shape)
+    path = striped(tmp_path / "line", image)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", polygons=True)
+    with rasterio.open(result.classes) as raster:
+        np.testing.assert_array_equal(raster.read(1), labels)
 
-    monkeypatch.setattr(predict_module, "classify", stopped)
-    path = striped(tmp_path / "field", coloured(300, 300)[0])
-    with pytest.raises(KeyboardInterrupt):
+
+def test_a_rotated_image_keeps_its_grid(brightest_file: Path, tmp_path: Path) -> None:
+    image, labels = coloured(60, 80)
+    turned = Affine(0.09, 0.04, 434_000, 0.04, -0.09, 9e6)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0), transform=turned)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    with rasterio.open(result.classes) as raster:
+        assert raster.transform.almost_equals(turned)
+        np.testing.assert_array_equal(raster.read(1), labels)
+
+
+def test_the_disk_is_checked_before_the_start(
+    brightest: Model, brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(9, 8, 1)
+    )
+    path = striped(tmp_path / "field", coloured(60, 80)[0])
+    with pytest.raises(WorkError, match=r"the map of field\.tif needs"):
         predict([path], model=brightest_file, out=tmp_path / "maps")
-    assert list((tmp_path / "maps").iterdir()) == []
+    network = brightest.generator.network
+    assert isinstance(network, BrightestBand)
+    assert network.tiles == 0
 
 
 def test_an_out_that_is_a_file_is_refused(brightest_file: Path, tmp_path: Path) -> None:
@@ -440,6 +428,9 @@ def test_an_option_out_of_range_is_no_fault_of_the_images(
 
 
 def test_images_are_files_folders_and_patterns(tmp_path: Path) -> None:
+    def paths(arguments: list[Path]) -> list[Path]:
+        return [image.path for image in find_inputs(arguments)]
+
     flight = tmp_path / "flight"
     (flight / "images").mkdir(parents=True)
     for name in ("images/b.JPG", "images/a.png", "images/notes.txt", "images/.hidden.png"):
@@ -447,16 +438,16 @@ def test_images_are_files_folders_and_patterns(tmp_path: Path) -> None:
     a, b = flight / "images/a.png", flight / "images/b.JPG"
     odd = tmp_path / "photo [1].tif"
     odd.touch()
-    assert find_images([flight]) == [a, b]
-    assert find_images([flight / "images"]) == [a, b]
-    assert find_images([flight / "images" / "*"]) == [a, b]
-    assert find_images([b, flight, odd]) == [b, a, odd]
+    assert paths([flight]) == [a, b]
+    assert paths([flight / "images"]) == [a, b]
+    assert paths([flight / "images" / "*"]) == [a, b]
+    assert paths([b, flight, odd]) == [b, a, odd]
     for nothing in (tmp_path / "missing.tif", tmp_path / "*.bmp", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(InputError, match=re.escape(str(nothing))):
-            find_images([nothing])
+            paths([nothing])
     with pytest.raises(InputError, match="no images given"):
-        find_images([])
+        paths([])
 
 
 # Real georeferenced imagery

@@ -1,0 +1,1 @@
+"""Patches in, the photographs to label next out."""

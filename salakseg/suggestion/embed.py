@@ -1,0 +1,299 @@
+"""Patches → features, streamed from shards/ into a file of half-precision numbers.
+
+In: the patches that are trained on or could be (splits train and unlabeled; their masks are not
+opened) and a network. Out: `features.f16`, a row a patch, and `features.json`, which says what it
+was made from. A row holds the averages over the patch of the encoder's last three stages and, where
+the network is a trained model, how unsure it is there and what it expects to see.
+
+The file grows by whole blocks. A run that was stopped goes on after the last of them; a file made
+by another encoder or from other shards is made again.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from salakseg.console import console, progress
+from salakseg.data.shards import Shards
+from salakseg.data.stream import read_split
+from salakseg.device import autocast_dtype
+from salakseg.errors import InputError, WorkError
+from salakseg.files import require_disk_space, write_text
+from salakseg.model.deeplabv2 import DeepLabV2
+from salakseg.model.generator import Generator, Tiny
+from salakseg.model.weights import Model
+from salakseg.suggestion.strategies import UNCERTAINTIES
+
+FEATURES, HEADER = "features.f16", "features.json"
+FORMAT = "salakseg-features-1"
+STAGES = 3
+# Rows that are written at a time, about; and rows that are read at a time.
+WRITTEN = 256
+BLOCK = 1024
+LARGEST_HALF = 65504.0
+# Half precision resolves a two-thousandth of a value; a feature that varies no more says nothing.
+LEAST_SPREAD = 1e-3
+
+
+@dataclass(frozen=True)
+class Features:
+    """What `embed` made; N patches, D features, K classes.
+
+    Attributes:
+        patches: the samples of the shards, N rows in the order of `values`.
+        values: float16 (N, D), or (N, D + 3 + K) of a trained model: features, the averages over
+            the patch of 1 − confidence, 1 − margin and entropy / log K (each 0 to 1, large where
+            the model is unsure), and of each class's probability. On disk.
+        size: D.
+    """
+
+    patches: pd.DataFrame
+    values: NDArray[np.float16]
+    size: int
+
+    @cached_property
+    def _scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and spread of each feature; infinite spread where it says nothing."""
+        total, squares = np.zeros(self.size), np.zeros(self.size)
+        for start in range(0, len(self.values), BLOCK):
+            block = self.values[start : start + BLOCK, : self.size].astype(np.float64)
+            total += block.sum(0)
+            squares += (block**2).sum(0)
+        mean = total / len(self.values)
+        spread = np.sqrt(np.maximum(squares / len(self.values) - mean**2, 0))
+        size = np.sqrt(squares / len(self.values))
+        return mean, np.where(spread > LEAST_SPREAD * size, spread, np.inf)
+
+    def directions(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Standardised features of length 1, float32 (rows, D): a product of two is a similarity.
+
+        What does not differ from the mean has one direction of its own, so that alike is alike.
+        """
+        mean, spread = self._scaling
+        features = ((self.values[rows, : self.size] - mean) / spread).astype(np.float32)
+        length = np.linalg.norm(features, axis=1, keepdims=True)
+        features[length[:, 0] == 0] = 1
+        return features / np.where(length == 0, np.sqrt(np.float32(self.size)), length)
+
+    @property
+    def warm(self) -> bool:
+        """Whether a trained model made them."""
+        return self.values.shape[1] > self.size
+
+    def unsure(self, kind: str) -> NDArray[np.float32]:
+        """float32 (N,): 1 − confidence, 1 − margin or entropy, 0 to 1; of a trained model only."""
+        return self.values[:, self.size + UNCERTAINTIES.index(kind)].astype(np.float32)
+
+    @property
+    def class_shares(self) -> NDArray[np.float32]:
+        """float32 (N, K): the share of each patch that the model gives to each class."""
+        return self.values[:, self.size + len(UNCERTAINTIES) :].astype(np.float32)
+
+
+def pool_of(shards: Shards) -> pd.DataFrame:
+    """The patches that are trained on or could be, those of one base image and split together."""
+    samples = shards.samples
+    return samples[samples.split.isin(("train", "unlabeled"))].reset_index(drop=True)
+
+
+def embed(
+    shards: Shards,
+    model: Model,
+    *,
+    out: Path,
+    trained: bool,
+    batch_size: int | None = None,
+    num_workers: int = 0,
+    amp: bool | None = None,
+) -> Features:
+    """Features of every patch of `pool_of(shards)`; only what is missing is computed.
+
+    Args:
+        model: whose encoder it is.
+        out: folder of the two files.
+        trained: whether the model's predictions mean something and are to be kept too.
+        batch_size: patches at a time; None: by device.
+        amp: mixed precision; None: where the device is fast at it.
+
+    Raises:
+        InputError: a network whose stages are not known; damaged shards.
+        WorkError: disk full, out of memory.
+    """
+    pool = pool_of(shards)
+    device = model.generator.mean.device
+    if batch_size is None:
+        batch_size = 64 if device.type == "cuda" else 16
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: must be 1 or more")
+    # Without predictions to keep, a decoder, often dearer than the encoder, need not run.
+    with stage_outputs(model.generator, stop=not trained) as stages:
+        side = shards.patch_size
+        blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+        size = _row(model, blank, stages, False, amp).shape[1]
+        columns = size + (len(UNCERTAINTIES) + model.mapping.num_classes if trained else 0)
+        header = {
+            "format": FORMAT,
+            "shards": shards.fingerprint,
+            "encoder": _identity(model.generator, trained, autocast_dtype(device, amp)),
+            "rows": len(pool),
+            "columns": columns,
+            "features": size,
+        }
+        path = out / FEATURES
+        # Whole batches, so that a run that goes on computes the same batches.
+        block = batch_size * -(-WRITTEN // batch_size)
+        done = _rows_done(out, header, block)
+        missing = len(pool) - done
+        if missing:
+            require_disk_space(out, missing * columns * 2, "keeping the features of the patches")
+            # Under one split of its own, read_split reads the rest of the pool in its order.
+            rest = pool.iloc[done:].assign(split="pool", mask_bytes=0)
+            source = replace(shards, samples=rest)
+            try:
+                with progress("Embedding", len(pool)) as bar, open(path, "ab") as file:
+                    bar.advance(done)
+                    rows: list[NDArray[np.float16]] = []
+                    for batch in read_split(
+                        source, "pool", batch_size, num_workers, pin_memory=device.type == "cuda"
+                    ):
+                        images = batch.images.to(device, non_blocking=True)
+                        rows.append(_row(model, images, stages, trained, amp))
+                        bar.advance(len(images))
+                        if sum(map(len, rows)) >= block:
+                            _append(file, rows)
+                    _append(file, rows)
+            except torch.OutOfMemoryError as error:
+                raise WorkError(f"{device}: out of memory; use a smaller --batch-size") from error
+            except OSError as error:
+                raise WorkError(f"{path}: cannot be written ({error.strerror})") from error
+    values = np.memmap(path, np.float16, "r", shape=(len(pool), columns))
+    return Features(pool, values, size)
+
+
+def _append(file: Any, rows: list[NDArray[np.float16]]) -> None:
+    for row in rows:
+        file.write(row.tobytes())
+    rows.clear()
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _rows_done(out: Path, header: dict[str, Any], block: int) -> int:
+    """How many rows of a file that fits `header` are there, in whole blocks; the rest is cut off.
+
+    A file that does not fit is removed, with a word.
+    """
+    path, header_path = out / FEATURES, out / HEADER
+    try:
+        found = json.loads(header_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if found != header:
+        if path.exists():
+            same = isinstance(found, dict) and found.get("shards") == header["shards"]
+            reason = "by another encoder" if same else "from other shards"
+            console.print(f"{path}: made {reason}, so it is made again")
+        path.unlink(missing_ok=True)
+        write_text(header_path, json.dumps(header, indent=1) + "\n")
+        return 0
+    if not path.exists():
+        return 0
+    row_bytes = 2 * header["columns"]
+    rows = path.stat().st_size // row_bytes
+    if rows < header["rows"]:
+        rows -= rows % block
+        console.print(f"{path}: going on after {rows} of {header['rows']} patches")
+    rows = min(rows, header["rows"])
+    os.truncate(path, rows * row_bytes)
+    return rows
+
+
+def _identity(generator: Generator, trained: bool, dtype: torch.dtype | None) -> str:
+    """Tells encoders apart: by network, weights and precision."""
+    digest = sha256(f"{generator.name} {trained} {dtype}".encode())
+    for key, value in generator.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _row(
+    model: Model, images: Tensor, stages: list[Tensor], trained: bool, amp: bool | None
+) -> NDArray[np.float16]:
+    """uint8 (B, 3, P, P) → float16 (B, columns)."""
+    stages.clear()
+    with suppress(_Enough):
+        probabilities = model.probabilities(images, amp)  # (B, K, P, P)
+    parts = [stage.float().mean((2, 3)) for stage in stages[-STAGES:]]
+    if trained:
+        top = probabilities.topk(2, 1).values  # (B, 2, P, P)
+        entropy = -torch.special.xlogy(probabilities, probabilities).sum(1)
+        entropy = entropy / np.log(probabilities.shape[1])
+        unsure = torch.stack([1 - top[:, 0], 1 - (top[:, 0] - top[:, 1]), entropy], 1)
+        parts += [unsure.mean((2, 3)), probabilities.mean((2, 3))]
+    row = torch.cat(parts, 1).clamp(-LARGEST_HALF, LARGEST_HALF)
+    return row.half().cpu().numpy()
+
+
+class _Enough(Exception):
+    """Ends a forward pass after the encoder."""
+
+
+@contextmanager
+def stage_outputs(generator: Generator, stop: bool = False) -> Iterator[list[Tensor]]:
+    """A list to which each forward pass adds the outputs (B, C, h, w) of the encoder's stages.
+
+    Args:
+        stop: end the pass, by an exception, after the encoder.
+
+    Raises:
+        InputError: a network without an encoder that is known.
+    """
+    caught: list[Tensor] = []
+
+    def collect(output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            caught.append(output)
+        elif isinstance(output, list | tuple):
+            for part in output:
+                collect(part)
+
+    def catch(_: nn.Module, __: Any, output: Any) -> None:
+        collect(output)
+
+    def end(*_: Any) -> None:
+        raise _Enough
+
+    parts = _stages(generator)
+    handles = [part.register_forward_hook(catch) for part in parts]
+    if stop:
+        handles.append(parts[-1].register_forward_hook(end))
+    try:
+        yield caught
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _stages(generator: Generator) -> list[nn.Module]:
+    network = generator.network
+    if isinstance(network, DeepLabV2):
+        return [network.layer2, network.layer3, network.layer4]
+    if isinstance(network, Tiny):
+        return [network.stem, *network.context]
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise InputError(f"--generator {generator.name}: has no encoder to take features from")
+    return [encoder]

@@ -1,0 +1,178 @@
+"""The photographs behind patches: the full image where it is known and there, else a mosaic.
+
+`patchify` notes in layout.csv which image a patch was cut from, and in its record where that lay.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salakseg.classes import IGNORE_INDEX, read_mask
+from salakseg.data.index import Index
+from salakseg.data.patchify import LAYOUT, RECORD
+from salakseg.errors import InputError
+from salakseg.imagery.photo import read_photo
+from salakseg.imagery.raster import ImageSource, Pixels, open_image
+from salakseg.mapping.classify import classify
+from salakseg.model.weights import Model
+
+# Rows of an image that are read at a time where nothing else decides.
+STRIP = 512
+
+
+@dataclass(frozen=True)
+class Original:
+    """The file that a base image's patches were cut from, and `patchify`'s DATA and --out."""
+
+    file: Path
+    data: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A base image, or one patch of it.
+
+    Attributes:
+        index: the index that it is in.
+        folder, name: of the base image, or the folder and name of the patch.
+        patches: its rows of `index.patches`, with `left` and `top`, its place in pixels.
+        original: the full image, None where that is not known or not there.
+    """
+
+    index: Index
+    folder: str
+    name: str
+    patches: pd.DataFrame
+    original: Original | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[ImageSource]:
+        """The full image, or its patches put together; a pixel that no patch covers is not valid.
+
+        Raises:
+            InputError: a file that is damaged or gone.
+        """
+        if self.original is not None:
+            with open_image(self.original.file) as source:
+                yield source
+            return
+        patches = self.patches
+        height = int((patches.top + patches.height).max())
+        width = int((patches.left + patches.width).max())
+
+        def read(row: int, column: int, rows: int, columns: int) -> Pixels:
+            pixels = np.zeros((rows, columns, 3), np.uint8)
+            valid = np.zeros((rows, columns), bool)
+            touched = patches[
+                (patches.top < row + rows)
+                & (patches.top + patches.height > row)
+                & (patches.left < column + columns)
+                & (patches.left + patches.width > column)
+            ]
+            patch: Any
+            for patch in touched.itertuples():
+                image = read_photo(self.index.data / patch.image)
+                paste(pixels, image, patch.top - row, patch.left - column)
+                paste(valid, np.ones(image.shape[:2], bool), patch.top - row, patch.left - column)
+            return pixels, valid
+
+        yield ImageSource(self.index.data / self.name, height, width, None, None, read)
+
+    def draw_known(self, labels: NDArray[np.uint8]) -> None:
+        """Lay the masks that some of its patches have over `labels` (H, W)."""
+        patch: Any
+        for patch in self.patches[self.patches["mask"] != ""].itertuples():
+            mask = read_mask(self.index.data / patch.mask, self.index.mapping).labels
+            paste(labels, mask, patch.top, patch.left)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle of an image with its corner at (row, column).
+
+    `image` is uint8 (h, w, 3); `labels` (class indices) and `confidence` (percent) are uint8
+    (h, w), 255 where nothing is guessed.
+    """
+
+    row: int
+    column: int
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+
+
+def guess(source: ImageSource, model: Model | None, amp: bool | None = None) -> Iterator[Piece]:
+    """An image with the model's guess, piece by piece; without a model nothing is guessed."""
+    if model is not None:
+        for block in classify(model, source, amp=amp):
+            yield Piece(block.row, block.column, block.image, block.labels, block.confidence)
+        return
+    for row in range(0, source.height, STRIP):
+        image, _ = source.read(row, 0, min(STRIP, source.height - row), source.width)
+        nothing = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
+        yield Piece(row, 0, image, nothing, nothing)
+
+
+def paste(onto: NDArray[np.generic], what: NDArray[np.generic], top: int, left: int) -> None:
+    """Put `what` into `onto` with its corner there, as far as it is inside."""
+    height, width = onto.shape[:2]
+    part = what[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    top, left = max(0, top), max(0, left)
+    onto[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+
+def find_photo(index: Index, folder: str, base_image: str, patch: str = "") -> Photo:
+    """A base image of the index, or with `patch` (its name in the shards) one patch of it.
+
+    Raises:
+        InputError: the index does not hold it.
+    """
+    table = index.patches
+    patches = table[(table.folder == folder) & (table.base_image == base_image) & (table.width > 0)]
+    if patch:
+        # Names in shards have no dots.
+        names = [Path(image).stem.replace(".", "_") for image in patches.image]
+        patches = patches[np.array(names, object) == patch]
+    if patches.empty:
+        raise InputError(
+            f"{patch or base_image} of {folder}/ is in the shards, not in the index; they must "
+            "belong together: run salakseg shard"
+        )
+    size = index.patch_size
+    placed = patches.assign(
+        left=patches.x.fillna(patches.column * size).fillna(0).astype("int64"),
+        top=patches.y.fillna(patches.row * size).fillna(0).astype("int64"),
+    )
+    if patch:
+        return Photo(index, folder, patch, placed.assign(left=0, top=0))
+    photo = Photo(index, folder, base_image, placed)
+    source = _sources(index.data / folder).get(base_image)
+    here = index.data / folder
+    out = next((up for up in (here, *here.parents) if (up / RECORD).exists()), None)
+    if source is None or out is None:
+        return photo
+    try:
+        cut_from = Path(json.loads((out / RECORD).read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return photo
+    if not (cut_from / source).is_file():
+        return photo
+    return replace(photo, original=Original(cut_from / source, cut_from, out))
+
+
+def _sources(folder: Path) -> dict[str, str]:
+    """Base image → its file relative to patchify's DATA, by the folder's layout.csv."""
+    try:
+        with open(folder / LAYOUT, encoding="utf-8", newline="") as file:
+            return {row["base_image"]: row["source"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError):
+        return {}

@@ -1,0 +1,661 @@
+"""suggest(): which photographs to label next, and what is far from everything labelled.
+
+In go `index/`, `shards/` and a model, or without one an encoder with ImageNet weights. Out come, in
+`suggestions/`: `suggestions.csv`, `contact_sheet.png`, `coverage.png` and `far.csv`, and on request
+the photographs themselves, ready to be labelled (`export`).
+
+Coverage is the mean, over the patches that are trained on or could be, of the similarity (0 to 1)
+to the nearest labelled or suggested patch. Each base image counts the same, whatever its size: by
+patches a few large photographs, which cover themselves, would be all that is suggested. Patches of
+val and test neither count nor are suggested.
+The ranking works on prototypes where there are many patches; every number that is told is measured
+on patches. Memory: MOST_TARGETS similarities a photograph, and the description of the shards.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich import box
+from rich.table import Table
+
+from salakseg.classes import IGNORE_INDEX
+from salakseg.console import console, progress
+from salakseg.data.index import Index, read_index
+from salakseg.data.shards import Shards, read_shards
+from salakseg.data.stream import MOST_REPEATS
+from salakseg.device import select_device
+from salakseg.errors import InputError
+from salakseg.evaluation.evaluate import require_same_classes
+from salakseg.files import atomic_path, lock_folder, require_folder, write_text
+from salakseg.imagery.drawing import Picture, colorize, contact_sheet
+from salakseg.model.generator import DEFAULT_GENERATOR, TINY_GENERATOR, create_generator
+from salakseg.model.weights import Model, find_model, load_model
+from salakseg.suggestion import strategies
+from salakseg.suggestion.embed import BLOCK, Features, embed, pool_of
+from salakseg.suggestion.export import exporting, require_new
+from salakseg.suggestion.photos import Photo, find_photo, guess, paste
+from salakseg.suggestion.strategies import Floats
+
+Rows = NDArray[np.int64]
+
+UNITS = ("base", "patch")
+BEST_MODEL = Path("checkpoints/best_model.pth")
+# Up to as many patches are ranked by themselves, more by as many prototypes.
+MOST_TARGETS = 4096
+# Rows of a step of k-means: several times as many as there are prototypes.
+CHUNK = 4 * MOST_TARGETS
+# Patches that coverage is measured on: its standard error is below 0.3 points.
+SAMPLE = 8192
+# The curve goes on to as many suggestions, or three times those asked for.
+CURVE = 60
+# From where on a further photograph adds less than this, the curve is called flat.
+FLAT = 0.005
+# A patch is far if it is less like its nearest labelled patch than all but this share of the
+# labelled patches are like the nearest one of another photograph.
+FAR_SHARE = 0.05
+SHEET_SIDE = 512
+IN_A_ROW = 4
+UNSURE = np.array((230, 25, 25))
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What was suggested.
+
+    Attributes:
+        table: the rows of suggestions.csv.
+        far: the rows of far.csv; none where nothing is labelled yet.
+        coverage: float64 (n + 1,): coverage today, and after each of the first n photographs.
+        flat_after: after how many the curve is flat, None where it is not within `coverage`.
+    """
+
+    table: pd.DataFrame
+    far: pd.DataFrame
+    coverage: NDArray[np.float64]
+    flat_after: int | None
+
+
+def suggest(
+    *,
+    index_dir: Path | str = Path("index"),
+    shards_dir: Path | str = Path("shards"),
+    model: Path | str | None = None,
+    out: Path | str = Path("suggestions"),
+    count: int = 10,
+    unit: str = "base",
+    strategy: str = "coverage",
+    export: Path | str | None = None,
+    generator: str | None = None,
+    encoder_weights: str | None = None,
+    batch_size: int | None = None,
+    num_workers: int = 0,
+    device: str = "auto",
+    amp: bool | None = None,
+    seed: int = 0,
+) -> Suggestions:
+    """Rank what has no mask yet by what a mask of it would add.
+
+    Args:
+        index_dir, shards_dir: what `index` and `shard` wrote.
+        model: model file, or its name in `checkpoints/`; None: checkpoints/best_model.pth if it is
+            there and neither `generator` nor `encoder_weights` is given.
+        out: where the results and the features go.
+        count: how many to suggest.
+        unit: `base` images or single `patch`es.
+        strategy: one of `strategies.STRATEGIES`.
+        export: a folder to lay the suggested photographs out in, with the model's guess as masks.
+        generator, encoder_weights: without a model, whose encoder to take.
+        batch_size: patches at a time; None: by device.
+        num_workers: processes that read.
+        amp: mixed precision; None: where the device is fast at it.
+        seed: of prototypes and random choices.
+
+    Raises:
+        InputError: no index, shards or model; nothing left to label, or less than `count`; a model
+            of other classes; an option out of range.
+        WorkError: disk full, out of memory.
+    """
+    out, export = Path(out), None if export is None else Path(export)
+    if count < 1:
+        raise InputError(f"--count {count}: must be 1 or more")
+    for name, value, known in (
+        ("unit", unit, UNITS),
+        ("strategy", strategy, strategies.STRATEGIES),
+    ):
+        if value not in known:
+            raise InputError(f"--{name} {value}: choose one of {', '.join(known)}")
+    if out.exists():
+        require_folder(out, "--out takes a folder")
+    shards = read_shards(Path(shards_dir))
+    index = read_index(Path(index_dir))
+    what = "photo" if unit == "base" else "patch"
+    units = units_of(pool_of(shards), unit)
+    if units.empty:
+        labelled = int((shards.samples.split == "train").sum())
+        raise InputError(
+            f"{shards.folder}: no unlabelled patches to choose from "
+            f"({labelled} labelled ones, {len(shards.samples) - labelled} held out): add "
+            "photographs without masks, then index and shard again"
+        )
+    if len(units) < count:
+        raise InputError(
+            f"--count {count}: only {_plural(len(units), what)} without a mask; "
+            f"ask for {len(units)} or fewer"
+        )
+    if export is not None:
+        require_new(export)  # before the long work, not after it
+    network, trained = _network(model, generator, encoder_weights, shards, device)
+    if strategy in strategies.UNCERTAINTIES and not trained:
+        raise InputError(
+            f"--strategy {strategy}: needs a trained model; give one with --model, or train first"
+        )
+    with lock_folder(out, "suggest"):
+        features = embed(
+            shards,
+            network,
+            out=out,
+            trained=trained,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            amp=amp,
+        )
+        even = even_weights(features.patches, unit)
+        weights = weigh(features, shards, even)
+        length = min(len(units), max(CURVE, 3 * count))
+        ranked = rank(features, units, weights, count, length, strategy, seed)
+        count = min(count, len(ranked))
+        curve, gains, shares = measure(features, ranked, count, even, weights, seed)
+        flat = np.flatnonzero(np.diff(curve) < FLAT)
+        table = _table(features, ranked.iloc[:count], gains, shares, shards.mapping.names)
+        result = Suggestions(
+            table, far_from_labelled(features), curve, int(flat[0]) if len(flat) else None
+        )
+        _write(out, result, unit, labelled_units(features.patches, unit))
+        _write_pictures(out, table, index, network if trained else None, export, amp)
+    _show(result, features, unit, out, export)
+    return result
+
+
+def units_of(pool: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """What can be suggested: base images with unlabelled patches, or these patches.
+
+    Returns:
+        folder, base_image, patch (the patch's name, '' for base images), and start, stop: the rows
+        of the pool, one after the other, that are its unlabelled patches.
+    """
+    rows = np.flatnonzero(pool.split == "unlabeled")
+    some = pool.iloc[rows]
+    if unit == "patch":
+        patch = some.key.str.rpartition("/")[2] if len(some) else ""
+        return pd.DataFrame(
+            {
+                "folder": some.folder.to_numpy(),
+                "base_image": some.base_image.to_numpy(),
+                "patch": np.asarray(patch),
+                "start": rows,
+                "stop": rows + 1,
+            }
+        )
+    groups = some.assign(row=rows).groupby(["folder", "base_image"], sort=False).row
+    units = groups.agg(start="min", stop="max").reset_index()
+    units["stop"] += 1
+    units.insert(2, "patch", "")
+    return units
+
+
+def even_weights(patches: pd.DataFrame, unit: str) -> Floats:
+    """What each patch counts, float32 (N,), 1 on average: base images, or patches, the same."""
+    if unit == "patch":
+        return np.ones(len(patches), np.float32)
+    owner = patches.groupby(["folder", "base_image"], sort=False).ngroup().to_numpy()
+    weights = 1 / np.bincount(owner)[owner]
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def weigh(features: Features, shards: Shards, even: Floats) -> Floats:
+    """What each patch counts for the ranking, float32 (N,), 1 on average.
+
+    With a trained model, half of it is for how unsure the model is (1 − margin), and patches where
+    it expects classes that are rare in the labels count more: a class with a share f of the
+    labelled pixels √(1 / (K f)) times, from 1 to MOST_REPEATS.
+    """
+    if not features.warm:
+        return even
+    pixels = shards.class_pixels(shards.split("train")).sum(0)
+    share = pixels / pixels.sum() if pixels.any() else np.ones(len(pixels))
+    need = np.clip((1 / (len(share) * np.maximum(share, 1e-9))) ** 0.5, 1, MOST_REPEATS)
+    unsure = features.unsure("margin")
+    weights = even * (0.5 + 0.5 * unsure / max(float(unsure.mean()), 1e-6))
+    weights *= features.class_shares @ need.astype(np.float32)
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def rank(
+    features: Features,
+    units: pd.DataFrame,
+    weights: Floats,
+    count: int,
+    length: int,
+    strategy: str = "coverage",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The first `length` units in the order of the strategy.
+
+    By coverage, the first `count` are improved together by swaps before the rest follows.
+    """
+    if strategy == "random":
+        return units.iloc[strategies.random_order(len(units), length, seed)]
+    if strategy in strategies.UNCERTAINTIES:
+        scores = _mean_by_unit(features.unsure(strategy), units)
+        return units.iloc[strategies.most_unsure(scores, length)]
+    labelled = np.flatnonzero(features.patches.split == "train")
+    targets, target_weights, medoids = _targets(features, weights, seed)
+    if len(units) > MOST_TARGETS and (units.stop - units.start == 1).all():
+        # Of very many patches, the one nearest to each prototype stands for those like it.
+        units = units[units.start.isin(medoids)]
+    length, count = min(length, len(units)), min(count, len(units))
+    if strategy == "k-centre":
+        centres = np.stack(
+            [features.directions(slice(u.start, u.stop)).mean(0) for u in units.itertuples()]
+        )
+        order = strategies.k_centre(centres, features.directions(labelled), length)
+        return units.iloc[order]
+    table = similarity_table(features, units, targets)
+    covered = nearest_to(features, labelled, targets)
+    order, _ = strategies.lazy_greedy(table, target_weights, covered, count)
+    order = strategies.swapped(table, target_weights, covered, order)
+    covered = np.maximum(covered, table[order].max(0))
+    others = np.setdiff1d(np.arange(len(units)), order)
+    more, _ = strategies.lazy_greedy(table[others], target_weights, covered, length - count)
+    return units.iloc[[*order, *others[more]]]
+
+
+def _targets(features: Features, weights: Floats, seed: int) -> tuple[Floats, Floats, Rows]:
+    """What is to be covered: directions (T, D), weights (T,), and the unlabelled row nearest each.
+
+    All patches, or where they are many the centres of k-means, a weight being the sum of the
+    patches' whose nearest centre it is.
+    """
+    rows = len(features.patches)
+    if rows <= MOST_TARGETS:
+        return features.directions(slice(None)), weights, np.arange(rows)
+    from sklearn.cluster import MiniBatchKMeans
+
+    kmeans = MiniBatchKMeans(
+        MOST_TARGETS, init="random", n_init=1, batch_size=CHUNK, random_state=seed
+    )
+    order = np.random.default_rng(seed).permutation(rows)
+    with progress("Prototypes", 2 * rows) as bar:
+        for part in np.array_split(order, max(1, rows // CHUNK)):
+            kmeans.partial_fit(features.directions(np.sort(part)))
+            bar.advance(len(part))
+        centres = kmeans.cluster_centers_.astype(np.float32)
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+        sums = np.zeros(len(centres), np.float64)
+        best = np.full(len(centres), -np.inf, np.float32)
+        medoids = np.full(len(centres), -1, np.int64)
+        unlabelled = (features.patches.split == "unlabeled").to_numpy()
+        for start in range(0, rows, BLOCK):
+            likeness = features.directions(slice(start, start + BLOCK)) @ centres.T
+            closest = likeness.argmax(1)
+            sums += np.bincount(closest, weights[start : start + BLOCK], len(centres))
+            likeness[~unlabelled[start : start + BLOCK]] = -np.inf
+            top = likeness.argmax(0)
+            value = likeness[top, np.arange(len(centres))]
+            medoids[value > best] = start + top[value > best]
+            np.maximum(best, value, out=best)
+            bar.advance(len(closest))
+    return centres, sums.astype(np.float32), np.unique(medoids[medoids >= 0])
+
+
+def similarity_table(features: Features, units: pd.DataFrame, targets: Floats) -> Floats:
+    """float32 (units, T): how much each target is like the nearest patch of each unit, 0 to 1."""
+    table = np.zeros((len(units), len(targets)), np.float32)
+    with progress("Comparing", len(units)) as bar:
+        for place, (start, stop) in enumerate(zip(units.start, units.stop, strict=True)):
+            table[place] = nearest_to(features, np.arange(start, stop), targets)
+            bar.advance()
+    return table
+
+
+def nearest_to(features: Features, rows: Rows, targets: Floats) -> Floats:
+    """float32 (T,): similarity of each target to the nearest of the patches, 0 to 1."""
+    best = np.zeros(len(targets), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        likeness = features.directions(rows[start : start + BLOCK]) @ targets.T
+        np.maximum(best, likeness.max(0), out=best)
+    return np.minimum(best, 1)
+
+
+def measure(
+    features: Features,
+    ranked: pd.DataFrame,
+    count: int,
+    even: Floats,
+    weights: Floats,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Coverage on patches, all of them or a random sample, as the ranked units are added.
+
+    Args:
+        even, weights: what each patch counts, for coverage and for what each unit adds.
+
+    Returns:
+        Coverage, float64 (1 + units,); what each unit adds with the patches weighted, (units,);
+        and the share of the unlabelled patches whose nearest of all that is labelled and of the
+        first `count` units is this one, (count,).
+    """
+    rows = np.arange(len(features.patches))
+    if len(rows) > SAMPLE:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+    targets = features.directions(rows)
+    even, weights = even[rows] / even[rows].sum(), weights[rows] / weights[rows].sum()
+    unlabelled = (features.patches.split == "unlabeled").to_numpy()[rows]
+    covered = nearest_to(features, _labelled(features), targets)
+    owner = np.full(len(rows), -1)
+    curve, gains = [float(covered @ even)], []
+    for place, (start, stop) in enumerate(zip(ranked.start, ranked.stop, strict=True)):
+        own = nearest_to(features, np.arange(start, stop), targets)
+        if place < count:
+            owner[own > covered] = place
+        gains.append(strategies.gain(own, weights, covered))
+        np.maximum(covered, own, out=covered)
+        curve.append(float(covered @ even))
+    owned = np.bincount(owner[unlabelled & (owner >= 0)], minlength=count)
+    return np.array(curve), np.array(gains), owned / max(1, unlabelled.sum())
+
+
+def far_from_labelled(features: Features) -> pd.DataFrame:
+    """How much folders and base images without masks are like what is labelled.
+
+    Returns:
+        level (folder or photo), folder, base_image ('' for folders), patches without masks, their
+        mean similarity to the nearest labelled patch, and far: yes where more than half of them
+        are far by the rule of `FAR_SHARE`, no, or '' where fewer than two photographs are labelled
+        and nothing can be said. The least similar first. Empty where nothing is labelled.
+    """
+    patches = features.patches
+    labelled = _labelled(features)
+    columns = ["level", "folder", "base_image", "patches", "similarity", "far"]
+    if not len(labelled):
+        return pd.DataFrame(columns=columns)
+    owner = patches.iloc[labelled].groupby(["folder", "base_image"]).ngroup().to_numpy()
+    limit = np.nan
+    if len(np.unique(owner)) > 1:
+        likeness = np.concatenate(
+            [
+                nearest_to(
+                    features, labelled[owner != one], features.directions(labelled[owner == one])
+                )
+                for one in np.unique(owner)
+            ]
+        )
+        limit = float(np.quantile(likeness, FAR_SHARE))
+    rows = np.flatnonzero(patches.split == "unlabeled")
+    likeness = np.concatenate(
+        [
+            nearest_to(features, labelled, features.directions(rows[start : start + BLOCK]))
+            for start in range(0, len(rows), BLOCK)
+        ]
+    )
+    some = patches.iloc[rows][["folder", "base_image"]].assign(
+        similarity=likeness, below=likeness < limit
+    )
+    parts = []
+    for level, keys in (("folder", ["folder"]), ("photo", ["folder", "base_image"])):
+        part = some.groupby(keys, sort=True).agg(
+            patches=("below", "size"), similarity=("similarity", "mean"), below=("below", "mean")
+        )
+        part = part.reset_index().assign(level=level)
+        parts.append(part.sort_values("similarity", kind="stable"))
+    table = pd.concat(parts, ignore_index=True)
+    table["base_image"] = table.base_image.fillna("")
+    table["far"] = "" if np.isnan(limit) else np.where(table.below > 0.5, "yes", "no")
+    return table[columns]
+
+
+def _labelled(features: Features) -> Rows:
+    return np.flatnonzero(features.patches.split == "train")
+
+
+def _mean_by_unit(values: NDArray[np.floating], units: pd.DataFrame) -> Floats:
+    """The mean of `values` (N,) or (N, K) over the rows of each unit."""
+    return np.stack(
+        [values[start:stop].mean(0) for start, stop in zip(units.start, units.stop, strict=True)]
+    )
+
+
+def _network(
+    model: Path | str | None,
+    generator: str | None,
+    encoder_weights: str | None,
+    shards: Shards,
+    device: str,
+) -> tuple[Model, bool]:
+    """The network, and whether it is a trained model."""
+    target = select_device(device)
+    cold = generator is not None or encoder_weights is not None
+    if model is not None and cold:
+        raise InputError(
+            "--model brings its own encoder: leave out --generator and --encoder-weights"
+        )
+    path = BEST_MODEL if model is None else find_model(Path(model))
+    if not cold and (model is not None or path.exists()):
+        loaded = load_model(path, target)
+        require_same_classes(loaded, shards.mapping, str(shards.folder))
+        console.print(f"Model: {path}, iteration {loaded.iteration}")
+        return loaded, True
+    name, weights = generator or DEFAULT_GENERATOR, encoder_weights or "imagenet"
+    # Random weights must be the same ones when the embedding goes on.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = create_generator(name, shards.mapping.num_classes, weights)
+    console.print(f"No model: features of the encoder of {name} ({weights} weights)")
+    if weights == "none" or (name == TINY_GENERATOR and weights == "imagenet"):
+        console.print("Its weights are random: expect choices little better than random ones")
+    network.to(memory_format=torch.channels_last).to(target)
+    return Model(network, shards.mapping, shards.patch_size), False
+
+
+def _table(
+    features: Features,
+    units: pd.DataFrame,
+    gains: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    names: list[str],
+) -> pd.DataFrame:
+    """The rows of suggestions.csv."""
+    table = units[["folder", "base_image", "patch"]].reset_index(drop=True)
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    table["patches"] = (units.stop - units.start).to_numpy()
+    table["value"], table["share"] = gains[: len(units)], shares
+    table["uncertainty"], table["expected"] = np.nan, ""
+    if features.warm:
+        table["uncertainty"] = _mean_by_unit(features.unsure("margin"), units)
+        classes = _mean_by_unit(features.class_shares, units)
+        table["expected"] = [_expected(row, names) for row in classes]
+    return table
+
+
+def _expected(shares: Floats, names: list[str]) -> str:
+    """Up to three classes that the model sees most of, those with a twentieth or more."""
+    most = np.argsort(-shares, kind="stable")[:3]
+    return ", ".join(f"{names[c]} {shares[c]:.0%}" for c in most if shares[c] >= 0.05)
+
+
+def labelled_units(patches: pd.DataFrame, unit: str) -> int:
+    """How many base images or patches have masks already that are trained on."""
+    labelled = patches[patches.split == "train"]
+    return len(labelled if unit == "patch" else labelled.drop_duplicates(["folder", "base_image"]))
+
+
+def _write(out: Path, result: Suggestions, unit: str, labelled: int) -> None:
+    table = result.table if unit == "patch" else result.table.drop(columns="patch")
+    for name, rows in (("suggestions.csv", table), ("far.csv", result.far)):
+        text = rows.to_csv(index=False, lineterminator="\n", float_format="%.4f")
+        write_text(out / name, text)
+    with atomic_path(out / "coverage.png") as temporary:
+        _draw_coverage(temporary, result, unit, labelled)
+
+
+def _write_pictures(
+    out: Path,
+    table: pd.DataFrame,
+    index: Index,
+    model: Model | None,
+    export: Path | None,
+    amp: bool | None,
+) -> None:
+    """contact_sheet.png, and the photographs in `export`."""
+    rows, titles = [], []
+    with exporting(export, index) as exported, progress("Drawing", len(table)) as bar:
+        row: Any
+        for row in table.itertuples():
+            photo = find_photo(index, row.folder, row.base_image, row.patch)
+            pictures, labels = _look(photo, model, amp, keep=exported is not None)
+            rows.append(pictures)
+            where = "" if row.folder == "." else f"{row.folder}/"
+            expected = f": {row.expected}" if row.expected else ""
+            titles.append(f"{row.rank}. {where}{photo.name}{expected}")
+            if exported is not None:
+                exported.add(photo, labels)
+            bar.advance()
+    columns = ["Photo", "The model's guess", "Unsure in red"]
+    if model is None:
+        # One picture each: several in a row.
+        blank = np.full((8, 8, 3), 255, np.uint8)
+        single = [pictures[0] for pictures in rows]
+        single += [blank] * (-len(single) % IN_A_ROW)
+        starts = range(0, len(single), IN_A_ROW)
+        rows = [single[start : start + IN_A_ROW] for start in starts]
+        titles = ["   ".join(titles[start : start + IN_A_ROW]) for start in starts]
+        columns = [""] * IN_A_ROW
+    sheet = contact_sheet(rows, titles, columns, index.mapping)
+    with atomic_path(out / "contact_sheet.png") as temporary:
+        Image.fromarray(sheet).save(temporary)
+
+
+def _look(
+    photo: Photo, model: Model | None, amp: bool | None, keep: bool
+) -> tuple[list[Picture], NDArray[np.uint8] | None]:
+    """Pictures of at most SHEET_SIDE pixels a side: the photo, and with a model its guess and where
+    it is unsure; and to `keep` the guess, uint8 (H, W).
+    """
+    with photo.open() as source:
+        height, width = source.height, source.width
+        step = max(1, -(-max(height, width) // SHEET_SIDE))
+        small = -(-height // step), -(-width // step)
+        image = np.zeros((*small, 3), np.uint8)
+        labels, confidence = (np.full(small, IGNORE_INDEX, np.uint8) for _ in range(2))
+        kept = np.full((height, width), IGNORE_INDEX, np.uint8) if keep and model else None
+        for block in guess(source, model, amp):
+            every = np.s_[-block.row % step :: step, -block.column % step :: step]
+            place = -(-block.row // step), -(-block.column // step)
+            paste(image, block.image[every], *place)
+            paste(labels, block.labels[every], *place)
+            paste(confidence, block.confidence[every], *place)
+            if kept is not None:
+                paste(kept, block.labels, block.row, block.column)
+    if model is None:
+        return [image], None
+    # 50 % and less is all red, 100 % none.
+    doubt = np.clip((100 - confidence.astype(np.float32)) / 50, 0, 1)[..., None]
+    grey = image.mean(2, keepdims=True) / 2 + 100
+    unsure = np.where((confidence <= 100)[..., None], grey + doubt * (UNSURE - grey), 0)
+    return [image, colorize(labels, model.mapping), unsure.astype(np.uint8)], kept
+
+
+def _draw_coverage(path: Path, result: Suggestions, unit: str, labelled: int) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    count = len(result.table)
+    numbers = labelled + np.arange(len(result.coverage))
+    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(numbers, result.coverage, color="0.5", label="further ones")
+    axes.plot(numbers[: count + 1], result.coverage[: count + 1], lw=3, label="suggested")
+    axes.plot(numbers[0], result.coverage[0], "o", color="black", label="today")
+    if result.flat_after is not None:
+        axes.axvline(
+            numbers[result.flat_after], color="0.7", ls="--", label=f"flat: under {FLAT:.1%} each"
+        )
+    axes.set_xlabel(f"{'Base images' if unit == 'base' else 'Patches'} with a mask to train on")
+    axes.set_ylabel("Coverage: mean similarity to the nearest of them")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, format="png")
+
+
+def _show(
+    result: Suggestions, features: Features, unit: str, out: Path, export: Path | None
+) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("", justify="right")
+    table.add_column("Photo" if unit == "base" else "Patch")
+    for column in ("Value", "Covers", "Unsure") if features.warm else ("Value", "Covers"):
+        table.add_column(column, justify="right", no_wrap=True)
+    if features.warm:
+        table.add_column("Expected")
+    row: Any
+    for row in result.table.itertuples():
+        where = "" if row.folder == "." else f"{row.folder}/"
+        cells = [f"{row.rank}", f"{where}{row.patch or row.base_image}"]
+        cells += [f"{100 * row.value:.1f}", f"{row.share:.1%}"]
+        table.add_row(*cells, *([f"{row.uncertainty:.2f}", row.expected] if features.warm else []))
+    console.print(table)
+    console.print(
+        "Value: points of coverage that it adds"
+        + (", what is rare or unsure counting more" if features.warm else "")
+        + ". Covers: unlabelled patches that it is the nearest to."
+    )
+    console.print(coverage_sentence(result.coverage, len(result.table), result.flat_after))
+    for line in far_sentences(result.far):
+        console.print(line)
+    console.print(f"Wrote suggestions.csv, far.csv, contact_sheet.png and coverage.png to {out}")
+    if export is not None:
+        console.print(f"Laid out in {export}, to be labelled; {export / 'HOWTO.md'} says how")
+
+
+def coverage_sentence(coverage: NDArray[np.float64], count: int, flat_after: int | None) -> str:
+    """Where coverage is, where it goes, and when it is no longer worth it."""
+    today, then = coverage[0], coverage[count]
+    said = f"{count} more bring coverage from {today:.0%} to {then:.0%}; "
+    if flat_after is None:
+        return said + f"after {len(coverage) - 1} more ({coverage[-1]:.0%}) it still rises"
+    return said + f"after {flat_after} more ({coverage[flat_after]:.0%}) it is flat"
+
+
+def far_sentences(far: pd.DataFrame) -> list[str]:
+    """What looks like nothing labelled, a line each folder and one for single photographs."""
+    flagged = far[far.far == "yes"]
+    folders = flagged[flagged.level == "folder"]
+    lines = [
+        f"Folder {row.folder} looks like nothing you have labelled (similarity "
+        f"{row.similarity:.2f}): expect errors there"
+        for row in folders.itertuples()
+        if row.folder != "."
+    ]
+    photos = flagged[(flagged.level == "photo") & ~flagged.folder.isin(folders.folder)]
+    if "." in set(folders.folder):
+        photos = flagged[flagged.level == "photo"]
+    if len(photos):
+        names = ", ".join(photos.base_image.iloc[:3])
+        more = f" and {len(photos) - 3} more" if len(photos) > 3 else ""
+        lines.append(
+            f"{_plural(len(photos), 'photo')} look{'s' if len(photos) == 1 else ''} like nothing "
+            f"you have labelled ({names}{more}): expect errors there"
+        )
+    return lines
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what if count == 1 else what + ('es' if what == 'patch' else 's')}"

@@ -1,0 +1,64 @@
+"""A map against a mask."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from salakseg.errors import InputError
+from salakseg.mapping.predict import predict
+from tests.mapping.samples import MAPPING, coloured, write_tiff
+
+
+def write_mask(path: Path, labels: np.ndarray) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(MAPPING.palette[labels]).save(path)
+    return path
+
+
+def test_scores_and_errors(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = coloured(80, 90)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0))
+    truth = labels.copy()
+    truth[:20] = (truth[:20] + 1) % 3
+    mask = write_mask(tmp_path / "mask.png", truth)
+    predict([path], model=brightest_file, out=tmp_path / "maps", compare=mask)
+    assert "75.0 % of the pixels right" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "maps/field_errors.tif") as errors:
+        np.testing.assert_array_equal(errors.read(1), truth != labels)
+    rows = list(csv.DictReader((tmp_path / "maps/field_scores.csv").open(encoding="utf-8")))
+    assert [int(row["pixels"]) for row in rows] == np.bincount(truth.ravel()).tolist()
+    hit = ((truth == 0) & (labels == 0)).sum() / ((truth == 0) | (labels == 0)).sum()
+    assert float(rows[0]["iou"]) == pytest.approx(hit, abs=1e-4)
+
+
+def test_each_photo_has_the_mask_of_its_name(brightest_file: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        image, labels = coloured(30, 40)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        write_mask(tmp_path / "masks" / f"{name}.png", labels)
+    photos = [tmp_path / "a.png", tmp_path / "b.png"]
+    masks = tmp_path / "masks"
+    predict(photos, model=brightest_file, out=tmp_path / "maps", compare=masks)
+    assert not np.asarray(Image.open(tmp_path / "maps/b_errors.png")).any()
+    (masks / "b.png").unlink()
+    for given, message in [
+        (masks, r"holds no mask for .*b\.png"),
+        (masks / "a.png", "one mask for 2 images"),
+        (tmp_path / "gone", "no such mask"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            predict(photos, model=brightest_file, out=tmp_path / "other", compare=given)
+
+
+def test_a_mask_of_another_size(brightest_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(coloured(30, 40)[0]).save(tmp_path / "a.png")
+    mask = write_mask(tmp_path / "mask.png", np.zeros((40, 30), np.uint8))
+    with pytest.raises(InputError, match=r"mask\.png: 30 × 40 pixels, the image has 40 × 30"):
+        predict([tmp_path / "a.png"], model=brightest_file, out=tmp_path / "maps", compare=mask)
+    assert list((tmp_path / "maps").iterdir()) == []
