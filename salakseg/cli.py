@@ -5,11 +5,13 @@ Nothing heavy is imported before a command runs.
 """
 
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import salakseg
 from salakseg.errors import InputError, WorkError
@@ -18,11 +20,29 @@ app = typer.Typer(
     help="Land-cover maps from drone photos and a few hand-drawn masks, with S4GAN.\n\n"
     "The way through, in one directory: index DATA, shard, train, eval best_model.pth, "
     "predict image.tif.",
+    epilog="salakseg COMMAND --help has the options of a command. --quiet and --verbose may stand "
+    "after it too.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode=None,  # importing rich takes longer than all the rest of --help
     pretty_exceptions_enable=False,
 )
+
+
+class Command(TyperCommand):
+    """A command whose help has its options in groups, by their `rich_help_panel`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group, in the order of the options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or kind
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 class SplitBy(StrEnum):
@@ -67,33 +87,50 @@ class Strategy(StrEnum):
     k_centre = "k-centre"
 
 
+# Groups of options in the help.
+NETWORK, UNLABELLED = "Network", "What is unlabelled"
+FILES, WHEN, WANDB = "The run's files", "How often", "Weights & Biases"
+SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
+UNTRAINED, BARE = "Without a model", "State dicts of other programs"
+MACHINE = "Machine"
+
 Workers = Annotated[
-    int | None, typer.Option("--num-workers", help="Processes. [default: one a core]")
+    int | None,
+    typer.Option("--num-workers", help="Processes. [default: one a core]", rich_help_panel=MACHINE),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)]
 Amp = Annotated[
     bool | None,
-    typer.Option("--amp/--no-amp", help="Mixed precision. [default: where the device is fast]"),
+    typer.Option(
+        "--amp/--no-amp",
+        help="Mixed precision. [default: where the device is fast]",
+        rich_help_panel=MACHINE,
+    ),
 ]
 ShardsDir = Annotated[Path, typer.Option(help="Shards made by salakseg shard.")]
 BareGenerator = Annotated[
-    str | None, typer.Option("--generator", help="Network of a bare state dict.")
+    str | None,
+    typer.Option("--generator", help="Network of a bare state dict.", rich_help_panel=BARE),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg patchify PHOTOS --out DATA")
 def patchify(
     data: Annotated[Path, typer.Argument(help="Folder with images/ and optional masks/.")],
     out: Annotated[Path, typer.Option(help="Where the patch folders go.")],
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
     num_workers: Workers = None,
 ) -> None:
-    """Cut full photos and their masks into patches."""
+    """Cut full photos and their masks into patches.
+
+    Reads images/ and masks/ (the same names) in DATA or in folders below it. Writes the same
+    folders under --out, layout.csv beside each images/. Stopped, it goes on where it was.
+    """
     salakseg.patchify(data, out=out, size=size, num_workers=num_workers)
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg index DATA --val-split 0.25")
 def index(
     data: Annotated[Path, typer.Argument(help="Folder with the patch folders.")],
     out: Annotated[Path, typer.Option(help="Where the index goes.")] = Path("index"),
@@ -104,18 +141,32 @@ def index(
             "./class_mapping.csv, or the Salak classes]"
         ),
     ] = None,
-    val_split: Annotated[float, typer.Option(help="Share of the labels for validation.")] = 0.2,
-    split_by: Annotated[SplitBy, typer.Option(help="What stays on one side.")] = SplitBy.base,
+    val_split: Annotated[
+        float, typer.Option(help="Share of the labels for validation.", rich_help_panel=SPLIT)
+    ] = 0.2,
+    split_by: Annotated[
+        SplitBy, typer.Option(help="What stays on one side.", rich_help_panel=SPLIT)
+    ] = SplitBy.base,
     split_file: Annotated[
-        Path | None, typer.Option(help="CSV base_image,split[,folder]: the split, by hand.")
+        Path | None,
+        typer.Option(
+            help="CSV base_image,split[,folder]: the split, by hand.", rich_help_panel=SPLIT
+        ),
     ] = None,
     labeled_list: Annotated[
-        Path | None, typer.Option(help="Names of the patches or photos whose masks may be used.")
+        Path | None,
+        typer.Option(
+            help="Names of the patches or photos whose masks may be used.", rich_help_panel=SPLIT
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the split.", rich_help_panel=SPLIT)] = 0,
     num_workers: Workers = None,
 ) -> None:
-    """Find, pair and check every patch; split without leaks."""
+    """Find, pair and check every patch; split without leaks.
+
+    Reads images/ and masks/ in DATA or in folders below it. Writes index/: patches.csv,
+    base_images.csv, problems.csv, preview.png. DATA is never changed.
+    """
     salakseg.index(
         data,
         out=out,
@@ -129,7 +180,7 @@ def index(
     )
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg shard --shard-size 512")
 def shard(
     index_dir: Annotated[Path, typer.Option(help="Index made by salakseg index.")] = Path("index"),
     out: Annotated[Path, typer.Option(help="Where the shards go.")] = Path("shards"),
@@ -137,7 +188,11 @@ def shard(
     overwrite: Overwrite = False,
     num_workers: Workers = None,
 ) -> None:
-    """Pack the patches into WebDataset tars for sequential reads."""
+    """Pack the patches into WebDataset tars for sequential reads.
+
+    Reads index/ and the patches that it lists. Writes shards/: tars, samples.csv,
+    manifest.json. Stopped, it goes on where it was; run again, it checks what is there.
+    """
     salakseg.shard(
         index_dir=index_dir,
         out=out,
@@ -158,7 +213,7 @@ MOVED = {
 Moved = Annotated[str | None, typer.Option(hidden=True)]
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg train --batch-size 16")
 def train(
     method: Annotated[Method | None, typer.Option(help="[default: s4gan]")] = None,
     num_steps: Annotated[
@@ -175,28 +230,38 @@ def train(
         str | None,
         typer.Option(
             help="deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, or ARCH-ENCODER. "
-            "[default: deeplabv3plus-resnet50]"
+            "[default: deeplabv3plus-resnet50]",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     encoder_weights: Annotated[
-        str | None, typer.Option(help="imagenet, none, or a file. [default: imagenet]")
+        str | None,
+        typer.Option(
+            help="imagenet, none, or a file. [default: imagenet]", rich_help_panel=NETWORK
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Of new layers; a pretrained encoder takes a third. [default: 0.001]"),
+        typer.Option(
+            help="Of new layers; a pretrained encoder takes a third. [default: 0.001]",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     threshold_st: Annotated[
         str | None,
         typer.Option(
             help="Which unlabelled images teach: auto, by rank; or the discriminator's score "
-            "they must reach, 0 to 1. [default: auto]"
+            "they must reach, 0 to 1. [default: auto]",
+            rich_help_panel=UNLABELLED,
         ),
     ] = None,
     lambda_st: Annotated[
-        float | None, typer.Option(help="Weight of self-training. [default: 1.0]")
+        float | None,
+        typer.Option(help="Weight of self-training. [default: 1.0]", rich_help_panel=UNLABELLED),
     ] = None,
     lambda_fm: Annotated[
-        float | None, typer.Option(help="Weight of feature matching. [default: 0.1]")
+        float | None,
+        typer.Option(help="Weight of feature matching. [default: 0.1]", rich_help_panel=UNLABELLED),
     ] = None,
     without: Annotated[
         list[str] | None,
@@ -204,52 +269,86 @@ def train(
             metavar="PART",
             help="Leave a part of s4gan out, to see what it brings: cutmix, labelled-cutmix, "
             "teacher-flip, strong-colour, pixel-trust, image-trust, supervised-start. Repeatable.",
+            rich_help_panel=UNLABELLED,
         ),
     ] = None,
     shards_dir: ShardsDir = Path("shards"),
-    checkpoint_dir: Annotated[Path, typer.Option(help="Where models go.")] = Path("checkpoints"),
+    checkpoint_dir: Annotated[
+        Path, typer.Option(help="Where models go.", rich_help_panel=FILES)
+    ] = Path("checkpoints"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the checkpoint folder.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in the checkpoint folder.", rich_help_panel=FILES
+        ),
     ] = False,
     restore_from: Annotated[
-        Path | None, typer.Option(help="Go on from this checkpoint, or from a model's weights.")
+        Path | None,
+        typer.Option(
+            help="Go on from this checkpoint, or from a model's weights.", rich_help_panel=FILES
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start over, losing the run that is there.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Start over, losing the run that is there.", rich_help_panel=FILES
+        ),
     ] = False,
     keep_checkpoints: Annotated[
-        int | None, typer.Option(help="How many checkpoint_N.pth to keep. [default: all]")
+        int | None,
+        typer.Option(
+            help="How many checkpoint_N.pth to keep. [default: all]", rich_help_panel=FILES
+        ),
     ] = None,
     eval_every: Annotated[
-        int | None, typer.Option(help="Iterations between evaluations. [default: 500]")
+        int | None,
+        typer.Option(help="Iterations between evaluations. [default: 500]", rich_help_panel=WHEN),
     ] = None,
     save_pred_every: Annotated[
-        int | None, typer.Option(help="Iterations between checkpoint_N.pth. [default: 5000]")
+        int | None,
+        typer.Option(
+            help="Iterations between checkpoint_N.pth. [default: 5000]", rich_help_panel=WHEN
+        ),
     ] = None,
     save_latest_every: Annotated[
-        int | None, typer.Option(help="Iterations between latest_*. [default: 100]")
+        int | None,
+        typer.Option(help="Iterations between latest_*. [default: 100]", rich_help_panel=WHEN),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw. [default: 0]")] = None,
     num_workers: Annotated[
-        int | None, typer.Option(help="Processes that read. [default: 0 on a CPU, up to 4 else]")
+        int | None,
+        typer.Option(
+            help="Processes that read. [default: 0 on a CPU, up to 4 else]", rich_help_panel=MACHINE
+        ),
     ] = None,
     device: Device = "auto",
     amp: Amp = None,
     deterministic: Annotated[
-        bool, typer.Option(help="The same bits on every run, at some cost on a GPU.")
+        bool,
+        typer.Option(
+            help="The same bits on every run, at some cost on a GPU.", rich_help_panel=MACHINE
+        ),
     ] = True,
-    wandb_project: Annotated[str | None, typer.Option(help="Project on W&B.")] = None,
-    wandb_mode: Annotated[
-        WandbMode | None, typer.Option(help="[default: online if logged in]")
+    wandb_project: Annotated[
+        str | None, typer.Option(help="Project on W&B.", rich_help_panel=WANDB)
     ] = None,
-    no_wandb: Annotated[bool, typer.Option("--no-wandb", help="Nothing to W&B.")] = False,
+    wandb_mode: Annotated[
+        WandbMode | None, typer.Option(help="[default: online if logged in]", rich_help_panel=WANDB)
+    ] = None,
+    no_wandb: Annotated[
+        bool, typer.Option("--no-wandb", help="Nothing to W&B.", rich_help_panel=WANDB)
+    ] = False,
     data_root: Moved = None,
     class_mapping: Moved = None,
     num_classes: Moved = None,
     val_split: Moved = None,
     labeled_list: Moved = None,
 ) -> None:
-    """Train on the shards: S4GAN, or the labelled patches alone."""
+    """Train on the shards: S4GAN, or the labelled patches alone.
+
+    Reads shards/. Writes checkpoints/: best_model.pth, latest_checkpoint.pth, log.csv,
+    curves.png and more. Ctrl-C saves and stops; --resume goes on.
+    """
     moved = {
         "data_root": data_root,
         "class_mapping": class_mapping,
@@ -290,7 +389,11 @@ def train(
     )
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    cls=Command,
+    epilog="Example: salakseg eval best_model.pth --against checkpoints-supervised/best_model.pth",
+)
 def evaluate(
     models: Annotated[
         list[Path] | None,
@@ -315,16 +418,27 @@ def evaluate(
         Path | None, typer.Option(help="Score on full images here (images/ and masks/) instead.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("eval"),
-    batch_size: Annotated[int, typer.Option(help="Patches at a time.")] = 16,
-    num_workers: Annotated[int, typer.Option(help="Processes that read.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Patches at a time.", rich_help_panel=MACHINE)
+    ] = 16,
+    num_workers: Annotated[
+        int, typer.Option(help="Processes that read.", rich_help_panel=MACHINE)
+    ] = 0,
     device: Device = "auto",
     amp: Amp = None,
     generator: BareGenerator = None,
     class_mapping: Annotated[
-        Path | None, typer.Option(help="Classes of a bare state dict or of the masks in --data.")
+        Path | None,
+        typer.Option(
+            help="Classes of a bare state dict or of the masks in --data.", rich_help_panel=BARE
+        ),
     ] = None,
 ) -> None:
-    """Score a model, class by class, on held-out patches; compare it with others."""
+    """Score a model, class by class, on held-out patches; compare it with others.
+
+    Reads a model and shards/, or the full images of --data. Writes eval/: report.html,
+    metrics.json, tables and pictures.
+    """
     salakseg.evaluate(
         models or [Path("best_model.pth")],
         against=against or [],
@@ -342,59 +456,97 @@ def evaluate(
     )
 
 
-@app.command()
+@app.command(
+    cls=Command, epilog="Example: salakseg predict field.tif --polygons --zones blocks.gpkg"
+)
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, folders or patterns (*.tif).")],
     model: Annotated[Path, typer.Option(help="Model file, or its name in checkpoints/.")] = Path(
         "best_model.pth"
     ),
     out: Annotated[Path, typer.Option(help="Where the maps go.")] = Path("predictions"),
-    overlap: Annotated[float, typer.Option(help="Share of a tile that the next covers.")] = 0.25,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a tile that the next covers.", rich_help_panel=SEEN)
+    ] = 0.25,
     batch_size: Annotated[
-        int | None, typer.Option(help="Tiles at a time. [default: by device]")
+        int | None,
+        typer.Option(help="Tiles at a time. [default: by device]", rich_help_panel=MACHINE),
     ] = None,
     nodata: Annotated[
-        float | None, typer.Option(help="Value that means nothing where all bands have it.")
+        float | None,
+        typer.Option(
+            help="Value that means nothing where all bands have it.", rich_help_panel=SEEN
+        ),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Which bands, as in 1,2,3. [default: the first ones]")
+        str | None,
+        typer.Option(
+            help="Which bands, as in 1,2,3. [default: the first ones]", rich_help_panel=SEEN
+        ),
     ] = None,
     resolution: Annotated[
-        str, typer.Option(help="Pixel size for the network: match the model's, own, or metres.")
+        str,
+        typer.Option(
+            help="Pixel size for the network: match the model's, own, or metres.",
+            rich_help_panel=SEEN,
+        ),
     ] = "match",
     gsd: Annotated[
-        float | None, typer.Option(help="Metres on the ground a pixel, where there is no CRS.")
+        float | None,
+        typer.Option(
+            help="Metres on the ground a pixel, where there is no CRS.", rich_help_panel=SEEN
+        ),
     ] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average eight turns and mirror images; 8 × the time.")
+        bool,
+        typer.Option(
+            "--tta",
+            help="Average eight turns and mirror images; 8 × the time.",
+            rich_help_panel=SEEN,
+        ),
     ] = False,
     zones: Annotated[
-        Path | None, typer.Option(help="Layer of polygons: areas for each of them too.")
+        Path | None,
+        typer.Option(help="Layer of polygons: areas for each of them too.", rich_help_panel=MORE),
     ] = None,
     polygons: Annotated[
-        bool, typer.Option("--polygons", help="A GeoPackage of the classes too.")
+        bool,
+        typer.Option("--polygons", help="A GeoPackage of the classes too.", rich_help_panel=MORE),
     ] = False,
     min_area: Annotated[
         float | None,
         typer.Option(
-            help="Smallest polygon in m², or in pixels without a CRS. [default: 100 pixels]"
+            help="Smallest polygon in m², or in pixels without a CRS. [default: 100 pixels]",
+            rich_help_panel=MORE,
         ),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="Mask, or folder of masks: scores and a map of errors.")
+        Path | None,
+        typer.Option(
+            help="Mask, or folder of masks: scores and a map of errors.", rich_help_panel=MORE
+        ),
     ] = None,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out the damaged parts of a raster.")
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Leave out the damaged parts of a raster.",
+            rich_help_panel=SEEN,
+        ),
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     amp: Amp = None,
     generator: BareGenerator = None,
     class_mapping: Annotated[
-        Path | None, typer.Option(help="Classes of a bare state dict.")
+        Path | None, typer.Option(help="Classes of a bare state dict.", rich_help_panel=BARE)
     ] = None,
 ) -> None:
-    """Tile full images into land-cover maps."""
+    """Tile full images into land-cover maps.
+
+    Reads a model and PNG, JPEG, GeoTIFF or VRT of any size, or folders of patches. Writes
+    predictions/: of each image its class map, confidence, areas and preview.
+    """
     salakseg.predict(
         [Path(image) for image in images],
         model=model,
@@ -419,7 +571,7 @@ def predict(
     )
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg suggest --count 8 --export label")
 def suggest(
     count: Annotated[int, typer.Option(help="How many.")] = 10,
     unit: Annotated[Unit, typer.Option(help="Whole photos, or patches.")] = Unit.base,
@@ -435,11 +587,17 @@ def suggest(
     ] = None,
     generator: Annotated[
         str | None,
-        typer.Option(help="Without a model: whose encoder. [default: deeplabv3plus-resnet50]"),
+        typer.Option(
+            help="Without a model: whose encoder. [default: deeplabv3plus-resnet50]",
+            rich_help_panel=UNTRAINED,
+        ),
     ] = None,
     encoder_weights: Annotated[
         str | None,
-        typer.Option(help="Without a model: imagenet, none, or a file. [default: imagenet]"),
+        typer.Option(
+            help="Without a model: imagenet, none, or a file. [default: imagenet]",
+            rich_help_panel=UNTRAINED,
+        ),
     ] = None,
     strategy: Annotated[
         Strategy, typer.Option(help="The others are there to compare with.")
@@ -448,14 +606,21 @@ def suggest(
     shards_dir: ShardsDir = Path("shards"),
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("suggestions"),
     batch_size: Annotated[
-        int | None, typer.Option(help="Patches at a time. [default: by device]")
+        int | None,
+        typer.Option(help="Patches at a time. [default: by device]", rich_help_panel=MACHINE),
     ] = None,
-    num_workers: Annotated[int, typer.Option(help="Processes that read.")] = 0,
+    num_workers: Annotated[
+        int, typer.Option(help="Processes that read.", rich_help_panel=MACHINE)
+    ] = 0,
     device: Device = "auto",
     amp: Amp = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
 ) -> None:
-    """Say which photos to label next, and lay them out."""
+    """Say which photos to label next, and lay them out.
+
+    Reads index/, shards/ and, where there is one, a model. Writes suggestions/: the ranked
+    list and a contact sheet; with --export the photos too, ready to be labelled.
+    """
     salakseg.suggest(
         index_dir=index_dir,
         shards_dir=shards_dir,
@@ -478,7 +643,7 @@ def suggest(
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg checkpoints --clean")
 def checkpoints(
     checkpoint_dir: RunFolder = Path("checkpoints"),
     clean: Annotated[
@@ -486,46 +651,66 @@ def checkpoints(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """List what a run has saved, whole or damaged; tidy it."""
+    """List what a run has saved, whole or damaged; tidy it.
+
+    Reads every .pth file of the folder, and writes nothing; --clean removes.
+    """
     salakseg.checkpoints(checkpoint_dir, clean=clean, yes=yes)
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg doctor")
 def doctor(checkpoint_dir: RunFolder = Path("checkpoints")) -> None:
-    """Say how a run is going or went, and what to do."""
+    """Say how a run is going or went, and what to do.
+
+    Reads log.csv and timing.csv of the folder; writes nothing.
+    """
     salakseg.doctor(checkpoint_dir)
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+def before_a_command(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With an error, where in the program it came up.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Options before the command."""
-    if show:
+    """What holds for every command; `main` sees to --verbose."""
+    if version:
         typer.echo(salakseg.__version__)
         raise typer.Exit
+    if quiet:
+        from salakseg.console import console
+
+        console.quiet = True
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; exit code 2 for bad input, 1 for failed work, 130 for Ctrl-C."""
+    words = sys.argv[1:] if arguments is None else arguments
+    verbose = "--verbose" in words
+    # These may stand anywhere; typer knows them before the command only.
+    words = sorted(words, key=lambda word: word not in ("--quiet", "--verbose"))
     for stream in (sys.stdout, sys.stderr):
         # Windows pipes default to a code page that has no ✓ and no class names beyond it.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app(arguments, standalone_mode=True)
+        app(words, standalone_mode=True)
     except InputError as error:
-        sys.exit(_fail(error, 2))
+        sys.exit(_fail(error, 2, verbose))
     except WorkError as error:
-        sys.exit(_fail(error, 1))
+        sys.exit(_fail(error, 1, verbose))
     except OSError as error:
         # A full disk or a folder that may not be written to, met where nothing else expects it.
-        sys.exit(_fail(error, 1))
+        sys.exit(_fail(error, 1, verbose))
     except KeyboardInterrupt:
         typer.echo("Interrupted", err=True)
         sys.exit(130)
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
     typer.echo(f"Error: {error}", err=True)
     return code
