@@ -117,7 +117,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 @app.command(cls=Command, epilog="Example: salakseg patchify PHOTOS --out DATA")
 def patchify(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and optional masks/.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder with images/ and optional masks/.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the patch folders go.")],
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
     num_workers: Workers = None,
@@ -132,7 +134,7 @@ def patchify(
 
 @app.command(cls=Command, epilog="Example: salakseg index DATA --val-split 0.25")
 def index(
-    data: Annotated[Path, typer.Argument(help="Folder with the patch folders.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with the patch folders.")],
     out: Annotated[Path, typer.Option(help="Where the index goes.")] = Path("index"),
     class_mapping: Annotated[
         Path | None,
@@ -392,14 +394,15 @@ def train(
 @app.command(
     "eval",
     cls=Command,
-    epilog="Example: salakseg eval best_model.pth --against checkpoints-supervised/best_model.pth",
+    epilog="Example: salakseg eval best_model.pth --against checkpoints-2/best_model.pth",
 )
 def evaluate(
     models: Annotated[
         list[Path] | None,
         typer.Argument(
+            metavar="MODEL",
             help="Model file, or its name in checkpoints/; several, of other seeds, with "
-            "--against. [default: best_model.pth]"
+            "--against. [default: best_model.pth]",
         ),
     ] = None,
     against: Annotated[
@@ -460,7 +463,9 @@ def evaluate(
     cls=Command, epilog="Example: salakseg predict field.tif --polygons --zones blocks.gpkg"
 )
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, folders or patterns (*.tif).")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Images, folders or patterns (*.tif).")
+    ],
     model: Annotated[Path, typer.Option(help="Model file, or its name in checkpoints/.")] = Path(
         "best_model.pth"
     ),
@@ -640,7 +645,7 @@ def suggest(
     )
 
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run.")]
 
 
 @app.command(cls=Command, epilog="Example: salakseg checkpoints --clean")
