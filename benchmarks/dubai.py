@@ -11,19 +11,8 @@ the picture in the README.
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 import salakseg
-from salakseg.data.shards import read_shards
-
-
-def commonest_class_miou(shards_dir: Path) -> float:
-    """mIoU on the validation patches of answering the labelled patches' commonest class."""
-    shards = read_shards(shards_dir)
-    answer = shards.class_pixels(shards.split("train")).sum(0).argmax()
-    truth = shards.class_pixels(shards.split("val")).sum(0)
-    iou = np.where(np.arange(len(truth)) == answer, truth / truth.sum(), 0.0)
-    return float(iou[truth > 0].mean())
+from salakseg.evaluation.baseline import commonest_class
 
 
 def main() -> None:
@@ -57,7 +46,8 @@ def main() -> None:
     result = salakseg.evaluate(Path(name) / "final_model.pth")
     photo = options.dubai / "images" / "tile8_part009.jpg"
     salakseg.predict([photo], model=Path(name) / "best_model.pth", overwrite=True)
-    print(f"commonest class: {commonest_class_miou(Path('shards')):.4f} mIoU")
+    commonest, miou = commonest_class(Path("shards"))
+    print(f"commonest class ({commonest}): {miou:.4f} mIoU")
     print(f"{options.method}, {options.num_steps} iterations: {result['miou']:.4f} mIoU")
 
 

@@ -2,7 +2,7 @@
 
 Each command of `salakseg` is one function here, with the command's options as its arguments:
 `patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `suggest`,
-`doctor` and `checkpoints`.
+`doctor`, `checkpoints` and `demo`.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from salakseg.data.index import index
     from salakseg.data.patchify import patchify
     from salakseg.data.shards import shard
+    from salakseg.demonstration.demo import demo
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
     from salakseg.suggestion.suggest import suggest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checkpoints",
+    "demo",
     "doctor",
     "evaluate",
     "index",
@@ -48,6 +50,7 @@ _HOMES = {
     "suggest": "salakseg.suggestion.suggest",
     "doctor": "salakseg.training.doctor",
     "checkpoints": "salakseg.training.checkpoint",
+    "demo": "salakseg.demonstration.demo",
 }
 
 

@@ -672,6 +672,23 @@ def doctor(checkpoint_dir: RunFolder = Path("checkpoints")) -> None:
     salakseg.doctor(checkpoint_dir)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="A new folder for all of it.")] = Path("salakseg-demo"),
+    only_data: Annotated[
+        bool, typer.Option("--only-data", help="Draw the photographs and masks, and stop.")
+    ] = False,
+    num_steps: Annotated[
+        int | None, typer.Option(help="Iterations of training; more is better. [default: 300]")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the report in the browser at the end.")
+    ] = False,
+) -> None:
+    """Try everything on a drawn farm: no data, no network, minutes on a CPU."""
+    salakseg.demo(out, only_data=only_data, open_=open_, num_steps=num_steps)
+
+
 @app.callback(invoke_without_command=True)
 def before_a_command(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,

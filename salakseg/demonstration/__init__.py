@@ -1,0 +1,1 @@
+"""A drawn farm, and the whole way on it."""

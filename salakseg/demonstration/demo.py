@@ -1,0 +1,194 @@
+"""demo(): nothing in; out, in one folder, a drawn farm and all that the commands make of it.
+
+`salakseg-demo/` gets `DATA/` and `farm.tif` (see `flights`), `demo.json`, which marks the folder as
+this program's, and then what index, shard, train, eval and predict write by default.
+"""
+
+import json
+import time
+import webbrowser
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import salakseg
+from salakseg.console import console
+from salakseg.errors import InputError
+from salakseg.files import lock_folder, require_folder, write_text
+
+FORMAT = "salakseg-demo-1"
+MARK = "demo.json"
+NUM_STEPS = 300
+# What drawing takes on two cores; see `Command.seconds`.
+DRAWING_SECONDS, TRAINING_SECONDS, SHORT_SECONDS = 25.0, 150.0, 15.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line as a person would type it, and the same as a call.
+
+    `seconds` is what it takes on two cores; how long the ones before took tells by how much this
+    machine is faster or slower.
+    """
+
+    line: str
+    call: Callable[[], Any]
+    seconds: float
+
+
+def demo(
+    out: Path | str = "salakseg-demo",
+    only_data: bool = False,
+    open_: bool = False,
+    *,
+    num_steps: int | None = None,
+    photo_patches: tuple[int, int] = (4, 3),
+    seed: int = 0,
+) -> dict[str, float]:
+    """Draw a farm and go the whole way on it: index, shard, train, eval, predict.
+
+    Needs no data and no network. Called again on the same folder it goes on: the farm and the
+    training stay and are finished, the rest, which takes seconds, is made anew. To start over,
+    remove the folder.
+
+    Args:
+        out: a folder that is new, empty, or from here.
+        only_data: draw the farm and stop.
+        open_: open the report in the browser at the end.
+        num_steps: iterations of training; None: 300, or those of the run that is there.
+        photo_patches: patches of 256 pixels across and down a photograph, for a smaller farm; one
+            that is there stays as it is.
+        seed: another seed, another farm.
+
+    Returns:
+        `miou`, on the validation patches, and `commonest_class_miou`, of always answering the class
+        that is commonest in training. Empty with `only_data`.
+
+    Raises:
+        InputError: `out` holds something else.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    out = Path(out)
+    _require_ours(out)
+    try:
+        with lock_folder(out, "the demo"):
+            write_text(out / MARK, json.dumps({"format": FORMAT}) + "\n")
+            begun = time.monotonic()
+            usual = 0.0
+            if (out / "DATA").exists():
+                console.print(f"{out}: the farm is there already")
+            else:
+                # Not at the top: rasterio is slow to import.
+                from salakseg.demonstration.flights import write_farm
+
+                write_farm(out, photo_patches, seed)
+                usual = DRAWING_SECONDS
+            if only_data:
+                console.print(f"Next: cd {_typed(out)}, then salakseg index DATA")
+                return {}
+            console.print(f"\nNow the whole way, as you would type it.\n\n$ cd {_typed(out)}")
+            with chdir(out):
+                _go(_commands(num_steps), time.monotonic() - begun, usual)
+            return _conclude(out, open_)
+    except KeyboardInterrupt:
+        console.print(f"Stopped, nothing is lost. Go on with: salakseg demo --out {_typed(out)}")
+        raise
+
+
+def _require_ours(out: Path) -> None:
+    if not out.exists():
+        return
+    require_folder(out, "--out takes a folder")
+    try:
+        ours = json.loads((out / MARK).read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    # A demo that was killed as it began left a lock and no mark.
+    if not ours and any(path.name != ".lock" for path in out.iterdir()):
+        raise InputError(f"{out}: holds something else; give a new folder with --out")
+
+
+def _typed(path: Path) -> str:
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
+def _commands(num_steps: int | None) -> list[Command]:
+    """The way through, from what is in the working directory."""
+    if Path("checkpoints/latest_checkpoint.pth").exists():
+        training: dict[str, Any] = {"resume": True}
+    else:
+        num_steps = num_steps or NUM_STEPS
+        training = {
+            "generator": "tiny",
+            "encoder_weights": "none",
+            "batch_size": 4,
+            "eval_every": 100,
+        }
+    if num_steps is not None:
+        training["num_steps"] = num_steps
+    seconds = 2 if Path("checkpoints/run.json").exists() else TRAINING_SECONDS
+    mapping = {"overwrite": True} if Path("predictions/farm_classes.tif").exists() else {}
+    return [
+        _command(4, "index", salakseg.index, "DATA"),
+        _command(2, "shard", salakseg.shard),
+        _command(seconds, "train", salakseg.train, **training, wandb_mode="disabled"),
+        _command(8, "eval", salakseg.evaluate, "best_model.pth"),
+        _command(6, "predict", _predict, "farm.tif", **mapping),
+    ]
+
+
+def _predict(image: str, **options: Any) -> object:
+    return salakseg.predict([image], **options)
+
+
+def _command(
+    seconds: float, name: str, function: Callable[..., Any], *arguments: str, **options: Any
+) -> Command:
+    words = ["salakseg", name, *arguments]
+    for option, value in options.items():
+        if option == "wandb_mode":
+            words.append("--no-wandb")
+        else:
+            words.append(f"--{option.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return Command(" ".join(words), partial(function, *arguments, **options), seconds)
+
+
+def _go(commands: list[Command], spent: float, usual: float) -> None:
+    """Run the commands in turn, after parts that took `spent` seconds instead of `usual`."""
+    for number, command in enumerate(commands):
+        # A short part says little about the machine.
+        pace = (spent + SHORT_SECONDS) / (usual + SHORT_SECONDS)
+        left = sum(later.seconds for later in commands[number:]) * pace
+        about = f"{left / 60:.0f} minutes" if left > 90 else f"{left:.0f} seconds"
+        console.print(f"\n$ {command.line}    # {number + 1} of {len(commands)}, {about} left")
+        begun = time.monotonic()
+        command.call()
+        spent += time.monotonic() - begun
+        usual += command.seconds
+
+
+def _conclude(out: Path, open_: bool) -> dict[str, float]:
+    """Say what came of it and where to look; give the scores."""
+    from salakseg.evaluation.baseline import commonest_class
+
+    report = out / "eval" / "report.html"
+    miou = json.loads((out / "eval" / "metrics.json").read_text(encoding="utf-8"))["miou"]
+    commonest, floor = commonest_class(out / "shards")
+    console.print(
+        f"\nmIoU {miou:.4f} on photographs that training has not seen; {floor:.4f} for answering "
+        f"{commonest}, the commonest class, everywhere. A drawn farm is easier than a real one.\n"
+        "Look at\n"
+        f"  {out / 'index' / 'preview.png'}    the photographs and their masks\n"
+        f"  {out / 'eval' / 'contact_sheet.png'}    where the map is right, and where wrong\n"
+        f"  {out / 'predictions' / 'farm_preview.png'}    the map of the orthomosaic\n"
+        f"  {report}    how far to trust it\n"
+        f"Next: cd {_typed(out)}, and type a command above again with something changed; or index "
+        "photographs of your own"
+    )
+    if open_:
+        webbrowser.open(report.resolve().as_uri())
+    return {"miou": miou, "commonest_class_miou": floor}

@@ -1,0 +1,160 @@
+"""The drawn farm, and the way on it, with photographs of one patch each."""
+
+import inspect
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+import salakseg
+from salakseg import cli
+from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
+from salakseg.demonstration import demo as module
+from salakseg.demonstration import flights
+from salakseg.demonstration.farm import BUILDING, WATER, draw
+from salakseg.demonstration.light import AFTERNOON, NOON
+from salakseg.errors import InputError
+from tests.test_cli import succeed
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("drawn") / "farm"
+    assert salakseg.demo(out, only_data=True, photo_patches=(1, 1)) == {}
+    return out
+
+
+@pytest.fixture
+def farm(drawn: Path, tmp_path: Path) -> Path:
+    """A copy to work in."""
+    return Path(shutil.copytree(drawn, tmp_path / "my farm"))
+
+
+def test_two_flights_in_the_layout_of_patch_folders(drawn: Path) -> None:
+    mapping = read_class_mapping(drawn / "DATA" / "class_mapping.csv")
+    assert mapping == read_class_mapping(packaged_class_mapping())
+    for flight, masked in (("salak-1-1", 6), ("salak-1-2", 3)):
+        images = sorted(path.name for path in (drawn / "DATA" / flight / "images").iterdir())
+        masks = sorted((drawn / "DATA" / flight / "masks").iterdir())
+        assert images[:2] == ["DJI_0001_patch_000_000.png", "DJI_0004_patch_000_000.png"]
+        assert (len(images), len(masks)) == (8, masked)
+        assert {path.name for path in masks} < set(images)
+        for path in masks:
+            reading = read_mask(path, mapping)
+            assert reading.labels.shape == (256, 256) and not reading.unknown
+
+
+def test_the_orthomosaic_lies_in_indonesia_and_has_ragged_edges(drawn: Path) -> None:
+    with rasterio.open(drawn / "farm.tif") as raster:
+        assert raster.crs == "EPSG:32749" and raster.res == (0.1, 0.1)
+        east, north = raster.lnglat()
+        assert 110 < east < 111 and -8 < north < -7
+        valid = raster.read_masks(1) > 0
+    assert not valid[0].any() and not valid[:, -1].any() and valid[200:300, 200:300].all()
+    assert 0.7 < valid.mean() < 0.99
+
+
+def test_a_photograph_is_a_function_of_seed_place_and_light() -> None:
+    image, labels = draw(0, 900, 1500, 320, 256, NOON)
+    again, labels_again = draw(0, 900, 1500, 320, 256, NOON)
+    assert (image == again).all() and (labels == labels_again).all()
+    later, labels_later = draw(0, 900, 1500, 320, 256, AFTERNOON)
+    assert (labels == labels_later).all()
+    assert np.abs(image.astype(int) - later).mean() > 5
+    assert (draw(1, 900, 1500, 320, 256, NOON)[1] != labels).mean() > 0.1
+
+
+def test_photographs_of_the_same_ground_show_the_same() -> None:
+    _, labels = draw(0, 1024, 1500, 400, 256, NOON)
+    _, further = draw(0, 1124, 1500, 400, 256, AFTERNOON)
+    assert len(np.unique(labels)) >= 4
+    assert (labels[:, 100:] == further[:, :300]).mean() > 0.95
+
+
+def test_houses_throw_shadows_away_from_the_sun() -> None:
+    """In the afternoon to the east, where the same ground is bright to the west of them."""
+    image, labels = draw(0, 2300, 1250, 512, 512, AFTERNOON)
+    house, grey = labels == BUILDING, image.astype(float).mean(2)
+    assert house.any()
+    free = ~np.isin(labels, (BUILDING, WATER))
+    east = np.roll(house, 20, 1) & free
+    west = np.roll(house, -20, 1) & free
+    assert grey[east].mean() < 0.8 * grey[west].mean()
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years", encoding="utf-8")
+    with pytest.raises(InputError, match="thesis: holds something else"):
+        salakseg.demo(tmp_path / "thesis")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+
+
+def test_stopped_while_drawing_it_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def draw_some(*arguments: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        size = arguments[4], arguments[3]
+        return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+
+    monkeypatch.setattr(flights, "draw", draw_some)
+    with pytest.raises(KeyboardInterrupt):
+        salakseg.demo(tmp_path / "new", only_data=True, photo_patches=(1, 1))
+    assert not (tmp_path / "new" / "DATA").exists()
+    salakseg.demo(tmp_path / "new", only_data=True, photo_patches=(1, 1))
+    assert len(list((tmp_path / "new" / "DATA").rglob("*.png"))) == 16 + 9
+
+
+def test_the_whole_way_and_once_more(farm: Path) -> None:
+    result = salakseg.demo(farm, num_steps=4)
+    assert 0 <= result["miou"] <= 1 and 0 < result["commonest_class_miou"] < 0.3
+    for name in ("index/preview.png", "eval/report.html", "predictions/farm_preview.png"):
+        assert (farm / name).stat().st_size > 0
+    with Image.open(farm / "predictions" / "farm_preview.png") as preview:
+        assert preview.width > 100
+
+    # What is done stays, more steps are gone on with.
+    said = succeed("demo", "--out", farm, "--num-steps", 6)
+    assert f'$ cd "{farm}"' in said
+    assert "$ salakseg train --resume --num-steps 6 --no-wandb" in said
+    assert "Iter 6/6" in said and "Iter 4/" not in said
+    assert f"{farm / 'eval' / 'report.html'}" in said
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_each_line_does_what_the_call_does(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if begun:
+        for name in ("checkpoints/latest_checkpoint.pth", "predictions/farm_classes.tif"):
+            Path(name).parent.mkdir()
+            Path(name).touch()
+    calls: list[tuple[str, dict[str, Any]]] = []
+    for name in ("index", "shard", "train", "evaluate", "predict"):
+        real = getattr(salakseg, name)
+
+        def record(*given: Any, _name: str = name, _real: Any = real, **options: Any) -> None:
+            bound = inspect.signature(_real).bind(*given, **options)
+            bound.apply_defaults()
+            calls.append((_name, {key: plain(value) for key, value in bound.arguments.items()}))
+
+        monkeypatch.setattr(salakseg, name, record)
+    for command in module._commands(None):
+        command.call()
+        cli.app(shlex.split(command.line)[1:], standalone_mode=False)
+    assert len(calls) == 10 and calls[::2] == calls[1::2]
+
+
+def plain(value: Any) -> Any:
+    """Paths are strings, and a list of one is the one."""
+    if isinstance(value, list | tuple):
+        return plain(value[0]) if len(value) == 1 else [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
