@@ -1,4 +1,4 @@
-"""`nox -s lint tests`."""
+"""`nox -s lint tests`; `nox -s docs` builds the site."""
 
 import nox
 
@@ -10,6 +10,13 @@ def tests(session: nox.Session) -> None:
     """The test suite; further words go to pytest."""
     session.install("-e", ".[dev]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into site/; opens from disk."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -31,7 +31,7 @@ def commands() -> str:
 
 
 def _table(command: Any, context: Any) -> list[str]:
-    lines = ["", "| | |", "|---|---|"]
+    lines = ["", "| option | is |", "|---|---|"]
     group = None
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

@@ -672,7 +672,7 @@ def doctor(checkpoint_dir: RunFolder = Path("checkpoints")) -> None:
     salakseg.doctor(checkpoint_dir)
 
 
-@app.command()
+@app.command(cls=Command, epilog="Example: salakseg demo --num-steps 600")
 def demo(
     out: Annotated[Path, typer.Option(help="A new folder for all of it.")] = Path("salakseg-demo"),
     only_data: Annotated[
@@ -685,7 +685,10 @@ def demo(
         bool, typer.Option("--open", help="Open the report in the browser at the end.")
     ] = False,
 ) -> None:
-    """Try everything on a drawn farm: no data, no network, minutes on a CPU."""
+    """Try everything on a drawn farm: no data, no network, minutes on a CPU.
+
+    Reads nothing. Writes the folder: photographs, masks, and what each command makes of them.
+    """
     salakseg.demo(out, only_data=only_data, open_=open_, num_steps=num_steps)
 
 

@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from salakseg.cli import app
 from tests.conftest import SAMPLES
 
 
@@ -48,6 +52,7 @@ def test_the_whole_way_through(split_file: Path) -> None:
     succeed("patchify", SAMPLES, "--out", "DATA", "--size", 128)
     said = succeed("index", "DATA", "--split-file", split_file)
     assert "TOTAL PATCHES: 72 images, 72 masks" in said
+    assert "\x1b" not in said  # no control codes in a pipe
     succeed("shard")
     said = succeed(
         *("train", "--num-steps", 40, "--batch-size", 4, "--generator", "tiny"),
@@ -109,6 +114,49 @@ def test_help_names_every_command() -> None:
     said = succeed("--help")
     for command in ("patchify", "index", "shard", "train", "eval", "predict"):
         assert command in said
+
+
+def test_help_of_a_command_has_groups_and_an_example() -> None:
+    group: Any = get_command(app)
+    for name, command in group.commands.items():
+        said = CliRunner().invoke(app, [name, "--help"]).output
+        assert f"Example: salakseg {name}" in said
+        assert said.count("\n") <= 100
+        panels = {getattr(option, "rich_help_panel", None) for option in command.params} - {None}
+        for panel in panels:
+            assert f"\n{panel}:\n" in said
+
+
+def test_a_wrong_name_gets_a_suggestion() -> None:
+    assert "'train'" in run("trian").stderr
+    assert "--batch-size" in run("train", "--batchsize", 3).stderr
+
+
+def test_quiet_and_verbose_stand_anywhere() -> None:
+    assert succeed("patchify", SAMPLES, "--out", "DATA", "--size", 128, "--quiet") == ""
+    assert Path("DATA/layout.csv").exists()
+    done = run("--verbose", "index", "nowhere")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr and done.stderr.splitlines()[-1].startswith("Error: nowhere")
+
+
+def test_no_color_is_obeyed() -> None:
+    script = (
+        "from rich.text import Text\n"
+        "from salakseg.console import console\n"
+        "console.print(Text('red', style='red'))\n"
+    )
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", **extra},
+        ).stdout
+        for extra in ({}, {"NO_COLOR": "1"})
+    ]
+    assert "\x1b" in shown[0] and "\x1b" not in shown[1]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ FORMAT = "salakseg-demo-1"
 MARK = "demo.json"
 NUM_STEPS = 300
 # What drawing takes on two cores; see `Command.seconds`.
-DRAWING_SECONDS, TRAINING_SECONDS, SHORT_SECONDS = 25.0, 150.0, 15.0
+DRAWING_SECONDS, TRAINING_SECONDS, SHORT_SECONDS = 15.0, 150.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _commands(num_steps: int | None) -> list[Command]:
     if Path("checkpoints/latest_checkpoint.pth").exists():
         training: dict[str, Any] = {"resume": True}
     else:
-        num_steps = num_steps or NUM_STEPS
+        num_steps = NUM_STEPS if num_steps is None else num_steps
         training = {
             "generator": "tiny",
             "encoder_weights": "none",

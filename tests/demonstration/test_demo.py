@@ -16,8 +16,6 @@ from salakseg import cli
 from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
 from salakseg.demonstration import demo as module
 from salakseg.demonstration import flights
-from salakseg.demonstration.farm import BUILDING, WATER, draw
-from salakseg.demonstration.light import AFTERNOON, NOON
 from salakseg.errors import InputError
 from tests.test_cli import succeed
 
@@ -57,34 +55,6 @@ def test_the_orthomosaic_lies_in_indonesia_and_has_ragged_edges(drawn: Path) -> 
         valid = raster.read_masks(1) > 0
     assert not valid[0].any() and not valid[:, -1].any() and valid[200:300, 200:300].all()
     assert 0.7 < valid.mean() < 0.99
-
-
-def test_a_photograph_is_a_function_of_seed_place_and_light() -> None:
-    image, labels = draw(0, 900, 1500, 320, 256, NOON)
-    again, labels_again = draw(0, 900, 1500, 320, 256, NOON)
-    assert (image == again).all() and (labels == labels_again).all()
-    later, labels_later = draw(0, 900, 1500, 320, 256, AFTERNOON)
-    assert (labels == labels_later).all()
-    assert np.abs(image.astype(int) - later).mean() > 5
-    assert (draw(1, 900, 1500, 320, 256, NOON)[1] != labels).mean() > 0.1
-
-
-def test_photographs_of_the_same_ground_show_the_same() -> None:
-    _, labels = draw(0, 1024, 1500, 400, 256, NOON)
-    _, further = draw(0, 1124, 1500, 400, 256, AFTERNOON)
-    assert len(np.unique(labels)) >= 4
-    assert (labels[:, 100:] == further[:, :300]).mean() > 0.95
-
-
-def test_houses_throw_shadows_away_from_the_sun() -> None:
-    """In the afternoon to the east, where the same ground is bright to the west of them."""
-    image, labels = draw(0, 2300, 1250, 512, 512, AFTERNOON)
-    house, grey = labels == BUILDING, image.astype(float).mean(2)
-    assert house.any()
-    free = ~np.isin(labels, (BUILDING, WATER))
-    east = np.roll(house, 20, 1) & free
-    west = np.roll(house, -20, 1) & free
-    assert grey[east].mean() < 0.8 * grey[west].mean()
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
