@@ -142,14 +142,14 @@ def _report_classes(summary: dict[str, Any], table: pd.DataFrame, mapping: Class
     pixels = summary["class_pixels"]
     if not summary["labelled"]:
         return
-    totals = {split: max(1, sum(counts.values())) for split, counts in pixels.items()}
+    totals = {split: sum(counts.values()) for split, counts in pixels.items()}
     rows = []
     for name in mapping.names:
         counts = [pixels[split][name] for split in pixels]
-        shares = [f"{pixels[split][name] / totals[split]:.2%}" for split in pixels]
+        shares = [f"{pixels[split][name] / max(1, totals[split]):.2%}" for split in pixels]
         holding = table[(table["split"].isin(pixels)) & (table[f"pixels {name}"] > 0)]
         bases = len(holding[["folder", "base_image"]].drop_duplicates())
-        rows.append((name, f"{sum(counts) / sum(totals.values()):.2%}", *shares, bases))
+        rows.append((name, f"{sum(counts) / max(1, sum(totals.values())):.2%}", *shares, bases))
     _print_table(("class", "share", *pixels, "base images"), rows)
     absent = [name for name in mapping.names if not any(pixels[split][name] for split in pixels)]
     if absent:

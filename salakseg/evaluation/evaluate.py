@@ -156,7 +156,10 @@ def evaluate(
     _show(result, source, leak)
     if comparison is not None:
         show(comparison)
-    console.print(f"Wrote {out / 'report.html'}, with metrics.json, tables and pictures beside it")
+    console.print(
+        f"Wrote {out / 'report.html'}, with metrics.json, tables and pictures beside it. "
+        "Next: salakseg predict IMAGE"
+    )
     return result if comparison is None else result | {"against": comparison}
 
 

@@ -259,6 +259,7 @@ def predict(
             network.mapping,
             network.val_confusion,
         )
+        console.print(f"Next: look at {done[0].preview}; {done[0].classes} opens in QGIS")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(jobs)} images could not be mapped (the others are in {out}): "
