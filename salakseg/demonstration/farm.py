@@ -220,9 +220,9 @@ def _plant(
     margin = 22 if plant.species == SNAKE_FRUIT else 32
     scatter = 2.0 if plant.along < 100 else 16.0
     rows = np.arange(margin, PLOT_V - margin + 1, between)
-    u, v = np.meshgrid(np.arange(margin, PLOT_U - margin + 1, along), rows)
-    u = i * PLOT_U + u.ravel() + random.normal(0, scatter, u.size)
-    v = j * PLOT_V + v.ravel() + random.normal(0, scatter, v.size)
+    across, down = np.meshgrid(np.arange(margin, PLOT_U - margin + 1, along), rows)
+    u = i * PLOT_U + across.ravel() + random.normal(0, scatter, across.size)
+    v = j * PLOT_V + down.ravel() + random.normal(0, scatter, down.size)
     chance, shade = random.random(u.size), random.normal(1, 0.07, u.size)
     individual = random.integers(len(stamps), size=u.size)
     turn = random.integers(4, size=u.size)
