@@ -323,9 +323,11 @@ def test_a_geotiff_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.Monke
         def __exit__(self, *error: object) -> None:
             self.raster.close()
 
-        def read(self, window: rasterio.windows.Window) -> np.ndarray:
+        def read(
+            self, bands: list[int] | None = None, *, window: rasterio.windows.Window
+        ) -> np.ndarray:
             heights[self.path.parent.name].append(window.height)
-            return self.raster.read(window=window)
+            return self.raster.read(bands, window=window)
 
     monkeypatch.setattr(patchify_module, "_open_raster", Watched)
     patchify(tmp_path / "data", out=tmp_path / "out", size=64, num_workers=1)
