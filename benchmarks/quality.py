@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,20 +75,22 @@ def photographs(dubai: Path, work: Path, rotation: str, split: str) -> Path:
     return folder
 
 
-def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
-    """Train an arm, score its final weights, append the row."""
-    rotation, seed = "abc"[run % 3], run
-    dubai, work = options.dubai, options.work
-    shards = prepare(dubai, work, options.patch_size, rotation, arm == ORACLE)
-    folder = work / f"{arm.replace(' ', '-')}-{run}-{options.steps}"
-    method, _, part = arm.partition(WITHOUT)
-    began = time.monotonic()
-    if not (folder / "final_model.pth").exists():
+def trained(
+    options: argparse.Namespace,
+    shards: Path,
+    folder: Path,
+    seed: int,
+    method: str,
+    without: list[str] | None = None,
+) -> Path:
+    """Train in `folder`, or finish what is there; its final model."""
+    model = folder / "final_model.pth"
+    if not model.exists():
         salakseg.train(
             shards_dir=shards,
             checkpoint_dir=folder,
-            method="supervised" if arm == ORACLE else method,
-            without=[part] if part else None,
+            method=method,
+            without=without,
             generator=options.generator,
             encoder_weights=str(options.encoder_weights),
             num_steps=options.steps,
@@ -97,12 +100,42 @@ def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
             resume=(folder / "latest_checkpoint.pth").exists(),
             wandb_mode="disabled",
         )
+    return model
+
+
+def iou_columns(scores: dict[str, Any]) -> dict[str, str]:
+    """mIoU and the IoU of each class, as the results have them."""
+    columns = {f"iou {one['class_name']}": f"{one['iou']:.4f}" for one in scores["classes"]}
+    return {"miou": f"{scores['miou']:.4f}", **columns}
+
+
+def append_row(results: Path, row: dict[str, Any]) -> None:
+    """Add a row to the results, with a header where it is the first."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    new = not results.exists()
+    with results.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
+    """Train an arm, score its final weights, append the row."""
+    rotation, seed = "abc"[run % 3], run
+    dubai, work = options.dubai, options.work
+    shards = prepare(dubai, work, options.patch_size, rotation, arm == ORACLE)
+    folder = work / f"{arm.replace(' ', '-')}-{run}-{options.steps}"
+    method, _, part = arm.partition(WITHOUT)
+    began = time.monotonic()
+    method = "supervised" if arm == ORACLE else method
+    model = trained(options, shards, folder, seed, method, [part] if part else None)
     minutes = (time.monotonic() - began) / 60
     scores = {}
     for split in ("val", "unlabeled"):
         if split == "val" or (arm != ORACLE and options.score_unlabeled):
             scores[split] = salakseg.evaluate(
-                folder / "final_model.pth",
+                model,
                 data=photographs(dubai, work, rotation, split),
                 out=work / f"eval-{folder.name}-{split}",
             )
@@ -115,29 +148,21 @@ def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
         "batch_size": options.batch_size,
         "patch_size": options.patch_size,
         "generator": options.generator,
-        "miou": f"{scores['val']['miou']:.4f}",
-        **{f"iou {one['class_name']}": f"{one['iou']:.4f}" for one in scores["val"]["classes"]},
+        **iou_columns(scores["val"]),
         "miou_unlabeled": f"{scores['unlabeled']['miou']:.4f}" if "unlabeled" in scores else "",
-        **accepted(folder, options.batch_size),
+        **accepted(folder, method, options.batch_size),
         "minutes": f"{minutes:.1f}",
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "version": version(),
     }
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    new = not options.results.exists()
-    with options.results.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append_row(options.results, row)
 
 
-def accepted(folder: Path, batch_size: int) -> dict[str, str]:
+def accepted(folder: Path, method: str, batch_size: int) -> dict[str, str]:
     """Least and largest share of images that taught, over the log's windows of 100 iterations."""
-    counts = pd.read_csv(folder / "log.csv").st_count.dropna() / batch_size
-    supervised = not counts.any() and not pd.read_csv(folder / "log.csv").loss_d.fillna(0).any()
-    if supervised:
+    if method == "supervised":
         return {"st_least": "", "st_most": ""}
+    counts = pd.read_csv(folder / "log.csv").st_count.dropna() / batch_size
     return {"st_least": f"{counts.min():.3f}", "st_most": f"{counts.max():.3f}"}
 
 

@@ -18,12 +18,20 @@ of one photograph a scene, and of the three rotations' `train`.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from quality import HERE, ROTATIONS, arguments, photographs, version
+from quality import (
+    HERE,
+    ROTATIONS,
+    append_row,
+    arguments,
+    iou_columns,
+    photographs,
+    trained,
+    version,
+)
 
 import salakseg
 from salakseg.data.shards import read_shards
@@ -77,12 +85,12 @@ def suggested(options: argparse.Namespace, count: int) -> list[str]:
 def asked(options: argparse.Namespace, count: int, strategy: str) -> list[str]:
     """The first few by coverage, then what a model that was trained on them asks for."""
     first = suggested(options, FIRST)
-    folder = train(options, f"first-{options.steps}", first, 0)
+    model = train(options, f"first-{options.steps}", first, 0)
     index, shards = prepare(options, "first", first)
     result = salakseg.suggest(
         index_dir=index,
         shards_dir=shards,
-        model=folder / "final_model.pth",
+        model=model,
         out=options.work / "suggestions-first",
         count=count - FIRST,
         strategy=strategy,
@@ -104,33 +112,17 @@ def choose(options: argparse.Namespace, arm: str, budget: int, draw: int) -> lis
 
 
 def train(options: argparse.Namespace, name: str, labelled: list[str], seed: int) -> Path:
-    """Train on these photographs; the folder of the run."""
+    """Train on these photographs; the final model."""
     _, shards = prepare(options, name, labelled)
-    folder = options.work / f"run-{name}"
-    if not (folder / "final_model.pth").exists():
-        salakseg.train(
-            shards_dir=shards,
-            checkpoint_dir=folder,
-            method=options.method,
-            generator=options.generator,
-            encoder_weights=str(options.encoder_weights),
-            num_steps=options.steps,
-            batch_size=options.batch_size,
-            eval_every=options.steps,
-            seed=seed,
-            resume=(folder / "latest_checkpoint.pth").exists(),
-            wandb_mode="disabled",
-        )
-    return folder
+    return trained(options, shards, options.work / f"run-{name}", seed, options.method)
 
 
 def one_run(options: argparse.Namespace, arm: str, budget: int, draw: int) -> None:
     """Choose, train, score, append the row."""
     chosen = choose(options, arm, budget, draw)
     name = f"{arm}-{budget}-{draw}-{options.steps}"
-    folder = train(options, name, chosen, draw)
     score = salakseg.evaluate(
-        folder / "final_model.pth",
+        train(options, name, chosen, draw),
         data=photographs(options.dubai, options.work, "a", "val"),
         out=options.work / f"eval-{name}",
     )
@@ -143,18 +135,11 @@ def one_run(options: argparse.Namespace, arm: str, budget: int, draw: int) -> No
         "batch_size": options.batch_size,
         "patch_size": options.patch_size,
         "generator": options.generator,
-        "miou": f"{score['miou']:.4f}",
-        **{f"iou {one['class_name']}": f"{one['iou']:.4f}" for one in score["classes"]},
+        **iou_columns(score),
         "photographs": " ".join(sorted(chosen)),
         "version": version(),
     }
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    new = not options.results.exists()
-    with options.results.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append_row(options.results, row)
 
 
 def todo(options: argparse.Namespace) -> list[tuple[str, int, int]]:

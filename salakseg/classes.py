@@ -202,6 +202,20 @@ def _parse_color(text: str, where: str) -> Color:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
+def sizes_agree(mask: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether two sizes, both (height, width) or both (width, height), differ by no more than
+    `MASK_SIZE_TOLERANCE` pixels."""
+    return max(abs(a - b) for a, b in zip(mask, image, strict=True)) <= MASK_SIZE_TOLERANCE
+
+
+def at_size(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Labels (h, w) at the image's size: cut off, or 255 where the mask ends earlier."""
+    fitted = np.full(shape, IGNORE_INDEX, np.uint8)
+    common = labels[: shape[0], : shape[1]]
+    fitted[: common.shape[0], : common.shape[1]] = common
+    return fitted
+
+
 def read_mask(path: Path, mapping: ClassMapping) -> MaskReading:
     """Decode a mask file into class indices, recognising how it stores the classes.
 

@@ -163,6 +163,9 @@ def index(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.", rich_help_panel=SPLIT)] = 0,
     num_workers: Workers = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Open files again that have not changed.")
+    ] = False,
 ) -> None:
     """Find, pair and check every patch; split without leaks.
 
@@ -179,6 +182,7 @@ def index(
         labeled_list=labeled_list,
         seed=seed,
         num_workers=num_workers,
+        cache=not no_cache,
     )
 
 
@@ -222,10 +226,11 @@ def train(
         int | None, typer.Option(help="Iterations of the whole run. [default: 50000]")
     ] = None,
     batch_size: Annotated[
-        int | None,
+        str | None,
         typer.Option(
+            metavar="N",
             help="Labelled patches an iteration, and as many unlabelled ones; 16 suits a GPU of "
-            "16 GB. [default: 4]"
+            "16 GB; auto: what fits in it. [default: 4]",
         ),
     ] = None,
     generator: Annotated[
@@ -253,7 +258,7 @@ def train(
         str | None,
         typer.Option(
             help="Which unlabelled images teach: auto, by rank; or the discriminator's score "
-            "they must reach, 0 to 1. [default: auto]",
+            "they must reach, 0 to 1. [default: auto; 0.6 in s4gan-paper]",
             rich_help_panel=UNLABELLED,
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +16,11 @@ from rich.progress import (
 
 # Paths and class names are data: rich must not read "[1]" in them as markup, nor colour numbers.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def quoted(path: Path) -> str:
+    """A path as one types it on a command line."""
+    return f'"{path}"' if " " in str(path) else str(path)
 
 
 @contextmanager

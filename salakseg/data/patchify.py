@@ -37,11 +37,11 @@ from rasterio.windows import Window
 
 from salakseg.classes import (
     IGNORE_INDEX,
-    MASK_SIZE_TOLERANCE,
     ClassMapping,
     grey_step,
     read_class_mapping,
     read_mask,
+    sizes_agree,
 )
 from salakseg.console import console, progress
 from salakseg.errors import InputError, WorkError
@@ -291,7 +291,7 @@ def _check_sizes(photo: Photo) -> int:
     width, height = stored[::-1] if orientation >= 5 else stored
     if photo.mask is not None:
         mask = _stored_size(photo.mask)
-        if max(abs(mask[0] - width), abs(mask[1] - height)) > MASK_SIZE_TOLERANCE:
+        if not sizes_agree(mask, (width, height)):
             turned = orientation >= 5 and mask == stored
             raise InputError(
                 f"{photo.mask} is {mask[0]}×{mask[1]} pixels, its photo {photo.path} "

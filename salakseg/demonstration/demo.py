@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import salakseg
-from salakseg.console import console
+from salakseg.console import console, quoted
 from salakseg.errors import InputError
 from salakseg.files import lock_folder, require_folder, write_text
 
@@ -87,14 +87,14 @@ def demo(
                 write_farm(out, photo_patches, seed)
                 usual = DRAWING_SECONDS
             if only_data:
-                console.print(f"Next: cd {_typed(out)}, then salakseg index DATA")
+                console.print(f"Next: cd {quoted(out)}, then salakseg index DATA")
                 return {}
-            console.print(f"\nNow the whole way, as you would type it.\n\n$ cd {_typed(out)}")
+            console.print(f"\nNow the whole way, as you would type it.\n\n$ cd {quoted(out)}")
             with chdir(out):
                 _go(_commands(num_steps), time.monotonic() - begun, usual)
             return _conclude(out, open_)
     except KeyboardInterrupt:
-        console.print(f"Stopped, nothing is lost. Go on with: salakseg demo --out {_typed(out)}")
+        console.print(f"Stopped, nothing is lost. Go on with: salakseg demo --out {quoted(out)}")
         raise
 
 
@@ -109,10 +109,6 @@ def _require_ours(out: Path) -> None:
     # A demo that was killed as it began left a lock and no mark.
     if not ours and any(path.name != ".lock" for path in out.iterdir()):
         raise InputError(f"{out}: holds something else; give a new folder with --out")
-
-
-def _typed(path: Path) -> str:
-    return f'"{path}"' if " " in str(path) else str(path)
 
 
 def _commands(num_steps: int | None) -> list[Command]:
@@ -186,7 +182,7 @@ def _conclude(out: Path, open_: bool) -> dict[str, float]:
         f"  {out / 'eval' / 'contact_sheet.png'}    where the map is right, and where wrong\n"
         f"  {out / 'predictions' / 'farm_preview.png'}    the map of the orthomosaic\n"
         f"  {report}    how far to trust it\n"
-        f"Next: cd {_typed(out)}, and type a command above again with something changed; or index "
+        f"Next: cd {quoted(out)}, and type a command above again with something changed; or index "
         "photographs of your own"
     )
     if open_:

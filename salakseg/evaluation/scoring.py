@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from salakseg.classes import IGNORE_INDEX, MASK_SIZE_TOLERANCE, ClassMapping, read_mask
+from salakseg.classes import (
+    IGNORE_INDEX,
+    MASK_SIZE_TOLERANCE,
+    ClassMapping,
+    at_size,
+    read_mask,
+    sizes_agree,
+)
 from salakseg.console import progress
 from salakseg.data.folders import PATCH_NAME
 from salakseg.data.shards import Shards
@@ -398,15 +405,13 @@ def _fit_truth(
     labels: NDArray[np.uint8], shape: tuple[int, int], image: Path, mask: Path
 ) -> NDArray[np.uint8]:
     """The labels at the image's size: cut off, or 255 where the mask ends a little earlier."""
-    if max(abs(labels.shape[0] - shape[0]), abs(labels.shape[1] - shape[1])) > MASK_SIZE_TOLERANCE:
+    height, width = labels.shape
+    if not sizes_agree((height, width), shape):
         raise InputError(
-            f"{mask}: is {labels.shape[1]}×{labels.shape[0]} pixels and its image {image} "
+            f"{mask}: is {width}×{height} pixels and its image {image} "
             f"{shape[1]}×{shape[0]}; they must be of one size"
         )
-    truth = np.full(shape, IGNORE_INDEX, np.uint8)
-    common = labels[: shape[0], : shape[1]]
-    truth[: common.shape[0], : common.shape[1]] = common
-    return truth
+    return at_size(labels, shape)
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""Tiles over an image, on one grid, and the weights that blend them without seams.
+"""Tiles over an image, on one grid, and the weights that blend them without seams; pasting.
 
 The grid is a function of the image's size, the tile and the overlap alone, so a prediction does
 not depend on the order or the grouping in which tiles are computed. Each side of the image is an
@@ -88,3 +88,11 @@ def plan_axis(size: int, tile: int, overlap: float) -> Axis:
     count = max(1, ceil((size - shared) / stride))
     spare = count * stride + shared - size
     return Axis(size, tile, stride, count, -(spare // 2))
+
+
+def paste(onto: NDArray[np.generic], what: NDArray[np.generic], top: int, left: int) -> None:
+    """Put `what` into `onto` with its corner there, as far as it is inside."""
+    height, width = onto.shape[:2]
+    part = what[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    top, left = max(0, top), max(0, left)
+    onto[top : top + part.shape[0], left : left + part.shape[1]] = part

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from salakseg.classes import IGNORE_INDEX, MASK_SIZE_TOLERANCE, ClassMapping, read_mask
+from salakseg.classes import IGNORE_INDEX, ClassMapping, at_size, read_mask, sizes_agree
 from salakseg.console import console
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES
@@ -55,7 +55,7 @@ def require_same_size(mask: Path, shape: tuple[int, int]) -> None:
             width, height = image.size
     except OSError as error:
         raise InputError(f"{mask}: the mask cannot be read ({error})") from error
-    if max(abs(height - shape[0]), abs(width - shape[1])) > MASK_SIZE_TOLERANCE:
+    if not sizes_agree((height, width), shape):
         raise InputError(
             f"{mask}: {width} × {height} pixels, the image has {shape[1]} × {shape[0]}"
         )
@@ -74,14 +74,12 @@ def compare(
     Raises:
         InputError: a mask that cannot be read.
     """
-    labels = read_mask(mask, mapping).labels
+    labels = at_size(read_mask(mask, mapping).labels, shape)
     total = torch.zeros((mapping.num_classes, mapping.num_classes), dtype=torch.int64)
     with errors.open("wb") as file:
         for row, column, height, width in strips(0, 0, *shape):
             predicted = read(row, column, height, width)
-            truth = np.full_like(predicted, IGNORE_INDEX)
-            part = labels[row : row + height, :width]
-            truth[: part.shape[0], : part.shape[1]] = part
+            truth = labels[row : row + height]
             truth[predicted == IGNORE_INDEX] = IGNORE_INDEX
             total += confusion_matrix(
                 torch.from_numpy(truth),

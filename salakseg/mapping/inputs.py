@@ -21,6 +21,7 @@ from salakseg.data.folders import PATCH_NAME, find_folders
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, Pixels, open_image, quiet_gdal
+from salakseg.imagery.windows import paste
 
 RASTER_SUFFIXES = (*IMAGE_SUFFIXES, ".vrt")
 # Decoded patches that are kept while a base image is read: a hundred megabytes of 256 × 256.
@@ -219,15 +220,8 @@ def open_input(
             if patch is None:
                 continue
             top, left = int(ys[number]) - row, int(xs[number]) - column
-            here = np.s_[
-                max(0, top) : min(top + height, window_height),
-                max(0, left) : min(left + width, window_width),
-            ]
-            there = np.s_[
-                here[0].start - top : here[0].stop - top,
-                here[1].start - left : here[1].stop - left,
-            ]
-            pixels[here], valid[here] = patch[0][there], patch[1][there]
+            paste(pixels, patch[0], top, left)
+            paste(valid, patch[1], top, left)
         return pixels, valid
 
     with quiet_gdal():

@@ -21,6 +21,7 @@ from rasterio.enums import Resampling
 
 from salakseg import __version__
 from salakseg.classes import IGNORE_INDEX, ClassMapping
+from salakseg.files import write_text
 from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay, scale_bar
 from salakseg.imagery.raster import ImageSource, quiet_gdal, write_cog
 from salakseg.mapping.classify import Block
@@ -83,14 +84,10 @@ def write_raster(
         return
     # A raw file that GDAL reads through a description beside it.
     description = scratch.folder / f"{band}.vrt"
-    description.write_text(
-        _vrt(scratch.path(band).name, source, mapping, tags), encoding="utf-8", newline="\n"
-    )
+    write_text(description, _vrt(scratch.path(band).name, source, mapping, tags))
     write_cog(description, path, "average" if mapping is None else "mode")
     if mapping is not None:
-        path.with_name(path.name + ".aux.xml").write_text(
-            _category_names(mapping), encoding="utf-8", newline="\n"
-        )
+        write_text(path.with_name(path.name + ".aux.xml"), _category_names(mapping))
 
 
 def png_info(tags: dict[str, str]) -> PngInfo:

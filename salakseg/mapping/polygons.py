@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from salakseg.classes import IGNORE_INDEX, ClassMapping
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.areas import SQUARE_METRES_PER_HECTARE, Ground
+from salakseg.mapping.scratch import read_raw
 
 BLOCK = 2048
 MIN_PIXELS = 100
@@ -112,7 +113,7 @@ def write_polygons(
         bottom = _Edge([], [])
         left: _Edge | None = None
         for column in range(0, source.width, BLOCK):
-            labels = _window(sieved, shape, row, column, BLOCK, BLOCK)
+            labels = read_raw(sieved, shape, row, column, BLOCK, BLOCK)
             height, width = labels.shape
             areas = None if ground.areas is None else ground.areas(column, row, width, height)
             confidence = read("confidence", row, column, height, width)
@@ -134,13 +135,6 @@ def write_polygons(
             if name not in touching:
                 layer.add(piece)
     layer.flush()
-
-
-def _window(
-    path: Path, shape: tuple[int, int], row: int, column: int, height: int, width: int
-) -> NDArray[np.uint8]:
-    whole = np.memmap(path, np.uint8, "r", shape=shape)
-    return np.array(whole[row : row + height, column : column + width])
 
 
 def _sieve(read: Read, path: Path, shape: tuple[int, int], smallest: int) -> None:

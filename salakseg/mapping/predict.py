@@ -28,7 +28,7 @@ from salakseg.classes import read_class_mapping
 from salakseg.console import console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path, require_disk_space, sha256_of
+from salakseg.files import atomic_path, require_disk_space, sha256_of, write_text
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping.areas import (
@@ -371,13 +371,13 @@ def _write(
     whole = (0, 0, source.height, source.width)
     areas = measure(labels, whole, ground, confusion, mapping.num_classes)
     made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
-    _write_text(made["areas"], areas_csv([(None, areas)], mapping, ground.basis, made_by))
+    write_text(made["areas"], areas_csv([(None, areas)], mapping, ground.basis, made_by))
     if options.zones is not None:
         by_zone = measure_zones(
             options.zones, labels, source, ground, confusion, mapping.num_classes
         )
         rows = list(zip(options.zones.names, by_zone, strict=True))
-        _write_text(made["zones"], areas_csv(rows, mapping, ground.basis, made_by))
+        write_text(made["zones"], areas_csv(rows, mapping, ground.basis, made_by))
     if options.polygons:
         smallest = min_pixels(options.min_area, ground)
         sieved = scratch.folder / "sieved.raw"
@@ -387,7 +387,7 @@ def _write(
     if job.mask is not None:
         scored = compare_with(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
-        _write_text(made["scores"], scores_csv(scored, mapping, made_by))
+        write_text(made["scores"], scores_csv(scored, mapping, made_by))
         print_scores(job.image.path, scored, mapping)
     # By the map itself `_finished` knows that the others are there: it comes last.
     for kind in sorted(made, key="classes".__eq__):
@@ -407,10 +407,6 @@ def _prediction(job: Job, areas: Areas, basis: str) -> Prediction:
         areas.square_metres,
         basis,
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _names(image: Input, options: Options, masks: dict[str, Path]) -> dict[str, str]:

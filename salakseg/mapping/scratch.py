@@ -57,8 +57,7 @@ class Scratch:
 
     def window(self, band: str, row: int, column: int, height: int, width: int) -> NDArray[Any]:
         """uint8 (height, width), cut off at the image's edge."""
-        whole = np.memmap(self.path(band), np.uint8, "r", shape=self.shape)
-        return np.array(whole[row : row + height, column : column + width])
+        return read_raw(self.path(band), self.shape, row, column, height, width)
 
     def keep(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Write each block as it passes, and every few seconds what is needed to go on after it."""
@@ -119,6 +118,15 @@ class Scratch:
         except Exception:
             return False
         return True
+
+
+def read_raw(
+    path: Path, shape: tuple[int, int], row: int, column: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """A window of a raw file, a byte a pixel, of an image of `shape`; cut off at its edge."""
+    # Mapped anew each time: pages of a mapping count as memory for as long as it lasts.
+    whole = np.memmap(path, np.uint8, "r", shape=shape)
+    return np.array(whole[row : row + height, column : column + width])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from numpy import uint8
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.console import quoted
 from salakseg.data.index import Index
 from salakseg.errors import InputError
 from salakseg.files import write_text
@@ -120,7 +121,7 @@ class Export:
                 f"Copy the masks ({masks}) into the same folders of `{originals}`, beside the",
                 "photographs, then cut what has changed:",
                 "",
-                f"    salakseg patchify {_quoted(originals)} --out {_quoted(patch_folders)} "
+                f"    salakseg patchify {quoted(originals)} --out {quoted(patch_folders)} "
                 f"--size {size}",
                 "",
             ]
@@ -130,14 +131,14 @@ class Export:
                 "The full photographs are not known, so these are their patches put together. Cut",
                 "them again:",
                 "",
-                f"    salakseg patchify {_quoted(final)} --out {_quoted(patches)} --size {size}",
+                f"    salakseg patchify {quoted(final)} --out {quoted(patches)} --size {size}",
                 "",
                 f"and copy the masks ({masks}) from `{patches}` into the same folders of `{data}`.",
                 "",
             ]
         elif loose:
             back += [f"Copy the masks ({masks}) into the same folders of `{data}`.", ""]
-        by_split = f" --split-file {_quoted(final / 'split.csv')}" if split else ""
+        by_split = f" --split-file {quoted(final / 'split.csv')}" if split else ""
         return "\n".join(
             [
                 "# Label these photographs",
@@ -183,7 +184,7 @@ class Export:
                 *back,
                 "Then:",
                 "",
-                f"    salakseg index {_quoted(data)}{by_split}",
+                f"    salakseg index {quoted(data)}{by_split}",
                 "    salakseg shard --overwrite",
                 "    salakseg train --checkpoint-dir checkpoints-2",
                 "",
@@ -194,10 +195,6 @@ class Export:
                 ),
             ]
         )
-
-
-def _quoted(path: Path) -> str:
-    return f'"{path}"' if " " in str(path) else str(path)
 
 
 @contextmanager

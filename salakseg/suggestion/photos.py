@@ -21,6 +21,7 @@ from salakseg.data.patchify import LAYOUT, RECORD
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, Pixels, open_image
+from salakseg.imagery.windows import paste
 from salakseg.mapping.classify import classify
 from salakseg.model.weights import Model
 
@@ -120,14 +121,6 @@ def guess(source: ImageSource, model: Model | None, amp: bool | None = None) -> 
         image, _ = source.read(row, 0, min(STRIP, source.height - row), source.width)
         nothing = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
         yield Piece(row, 0, image, nothing, nothing)
-
-
-def paste(onto: NDArray[np.generic], what: NDArray[np.generic], top: int, left: int) -> None:
-    """Put `what` into `onto` with its corner there, as far as it is inside."""
-    height, width = onto.shape[:2]
-    part = what[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
-    top, left = max(0, top), max(0, left)
-    onto[top : top + part.shape[0], left : left + part.shape[1]] = part
 
 
 def find_photo(index: Index, folder: str, base_image: str, patch: str = "") -> Photo:

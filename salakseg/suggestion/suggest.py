@@ -27,6 +27,7 @@ from rich.table import Table
 from salakseg.classes import IGNORE_INDEX
 from salakseg.console import console, progress
 from salakseg.data.index import Index, read_index
+from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import MOST_REPEATS
 from salakseg.device import select_device
@@ -34,12 +35,13 @@ from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes
 from salakseg.files import atomic_path, lock_folder, require_folder, write_text
 from salakseg.imagery.drawing import Picture, colorize, contact_sheet
+from salakseg.imagery.windows import paste
 from salakseg.model.generator import DEFAULT_GENERATOR, TINY_GENERATOR, create_generator
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import BLOCK, Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
-from salakseg.suggestion.photos import Photo, find_photo, guess, paste
+from salakseg.suggestion.photos import Photo, find_photo, guess
 from salakseg.suggestion.strategies import Floats
 
 Rows = NDArray[np.int64]
@@ -134,7 +136,7 @@ def suggest(
         require_folder(out, "--out takes a folder")
     shards = read_shards(Path(shards_dir))
     index = read_index(Path(index_dir))
-    what = "photo" if unit == "base" else "patch"
+    what = ("photo", "photos") if unit == "base" else ("patch", "patches")
     units = units_of(pool_of(shards), unit)
     if units.empty:
         labelled = int((shards.samples.split == "train").sum())
@@ -145,7 +147,7 @@ def suggest(
         )
     if len(units) < count:
         raise InputError(
-            f"--count {count}: only {_plural(len(units), what)} without a mask; "
+            f"--count {count}: only {plural(len(units), *what)} without a mask; "
             f"ask for {len(units)} or fewer"
         )
     if export is not None:
@@ -254,7 +256,7 @@ def rank(
     if strategy in strategies.UNCERTAINTIES:
         scores = _mean_by_unit(features.unsure(strategy), units)
         return units.iloc[strategies.most_unsure(scores, length)]
-    labelled = np.flatnonzero(features.patches.split == "train")
+    labelled = _labelled(features)
     targets, target_weights, medoids = _targets(features, weights, seed)
     if len(units) > MOST_TARGETS and (units.stop - units.start == 1).all():
         # Of very many patches, the one nearest to each prototype stands for those like it.
@@ -651,11 +653,7 @@ def far_sentences(far: pd.DataFrame) -> list[str]:
         names = ", ".join(photos.base_image.iloc[:3])
         more = f" and {len(photos) - 3} more" if len(photos) > 3 else ""
         lines.append(
-            f"{_plural(len(photos), 'photo')} look{'s' if len(photos) == 1 else ''} like nothing "
+            f"{plural(len(photos), 'photo')} look{'s' if len(photos) == 1 else ''} like nothing "
             f"you have labelled ({names}{more}): expect errors there"
         )
     return lines
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what if count == 1 else what + ('es' if what == 'patch' else 's')}"

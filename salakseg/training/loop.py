@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.evaluate import confusion_on_split
 from salakseg.files import format_bytes, lock_folder, require_disk_space, write_text
 from salakseg.metrics import scores
-from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
+from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
 from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
+from salakseg.training.batch_size import AUTO, bytes_needed, largest_batch_size, room_on
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
     LATEST,
@@ -57,7 +58,17 @@ from salakseg.training.monitor import (
     print_evaluation,
 )
 from salakseg.training.replay import NotFinite, is_finite, where_it_began
-from salakseg.training.step import LOSS_NAMES, METHODS, S4GAN, SUPERVISED, Part, Recipe, Step
+from salakseg.training.step import (
+    LOSS_NAMES,
+    METHODS,
+    PAPER_THRESHOLD,
+    S4GAN,
+    S4GAN_PAPER,
+    SUPERVISED,
+    Part,
+    Recipe,
+    Step,
+)
 from salakseg.training.tracking import Tracker, prediction_sheet
 from salakseg.training.trust import Probe
 
@@ -80,7 +91,7 @@ class Options:
     num_steps: int = 50_000
     batch_size: int = 4
     learning_rate: float = 1e-3
-    threshold_st: str | float = "auto"
+    threshold_st: str | float = AUTO
     lambda_st: float = 1.0
     lambda_fm: float = 0.1
     without: tuple[str, ...] = ()
@@ -112,7 +123,7 @@ def train(
     generator: str | None = None,
     encoder_weights: str | None = None,
     num_steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     learning_rate: float | None = None,
     threshold_st: str | float | None = None,
     lambda_st: float | None = None,
@@ -147,9 +158,11 @@ def train(
         generator: see `create_generator`; default deeplabv3plus-resnet50.
         encoder_weights: imagenet (default), none, or a file.
         num_steps: iterations of the whole run (50,000).
-        batch_size: labelled patches an iteration, and as many unlabelled ones (4).
+        batch_size: labelled patches an iteration, and as many unlabelled ones (4); auto: the
+            largest power of two that fits in the GPU's memory, found out at the start of a run.
         learning_rate: of new layers (0.001); pretrained encoders learn at a third.
-        threshold_st: auto (default), or D's probability above which an image teaches.
+        threshold_st: auto, by rank (default of s4gan), or D's probability above which an image
+            teaches (default of s4gan-paper: 0.6).
         lambda_st, lambda_fm: weights of self-training (1.0) and feature matching (0.1).
         without: parts of the recipe to leave out, to see what they bring; see `step.Part`.
         eval_every: iterations from one evaluation to the next (500); there is one at the end too.
@@ -168,6 +181,11 @@ def train(
     """
     arguments = dict(locals())
     given = {f.name: arguments[f.name] for f in fields(Options) if arguments[f.name] is not None}
+    automatic = batch_size == AUTO
+    if automatic:
+        del given["batch_size"]
+    elif batch_size is not None:
+        given["batch_size"] = _whole_number(batch_size)
     shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
     restore_from = None if restore_from is None else Path(restore_from)
 
@@ -209,6 +227,18 @@ def train(
         console.print("No unlabelled patches in the shards: training on the labelled ones alone")
     probe_rows = _probe_rows(shards, options.seed) if semi else np.array([], np.int64)
 
+    def step_with(network: Generator) -> Step:
+        recipe = _recipe(options, semi)
+        return Step(network, shards.mapping.num_classes, recipe, torch_device, dtype)
+
+    def fresh_step() -> Step:
+        classes = shards.mapping.num_classes
+        return step_with(create_generator(options.generator, classes, "none"))
+
+    if automatic and checkpoint is None:
+        count = _automatic_batch_size(fresh_step, shards, len(probe_rows), torch_device)
+        options = replace(options, batch_size=count)
+
     def stream_from(positions: dict[str, int] | None) -> TrainingStream:
         return TrainingStream(
             shards,
@@ -233,23 +263,7 @@ def train(
     )
     if weights is not None:
         _take_weights(network, weights, shards)
-    step = Step(
-        network,
-        shards.mapping.num_classes,
-        Recipe(
-            method=options.method if semi else SUPERVISED,
-            num_steps=options.num_steps,
-            learning_rate=options.learning_rate,
-            threshold_st=_fixed_threshold(options),
-            lambda_st=options.lambda_st,
-            lambda_fm=options.lambda_fm,
-            seed=options.seed,
-            pretrained=options.encoder_weights != "none",
-            without=frozenset(map(Part, options.without)),
-        ),
-        torch_device,
-        dtype,
-    )
+    step = step_with(network)
     run = Run(options, shards, checkpoint_dir, step, stream, workers)
     run.read_probes(probe_rows)
     if checkpoint is not None:
@@ -285,6 +299,8 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
     if "without" in given:
         given["without"] = tuple(sorted(map(str, given["without"])))
     if checkpoint is None:
+        if given.get("method") == S4GAN_PAPER:
+            given.setdefault("threshold_st", PAPER_THRESHOLD)
         options = Options(**given)
     else:
         known = {f.name for f in fields(Options)}
@@ -303,6 +319,8 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
     for part in options.without:
         if part not in set(Part):
             raise InputError(f"--without {part}: use one of {', '.join(Part)}")
+    if options.without and options.method != S4GAN:
+        raise InputError(f"--without {options.without[0]}: is a part of --method {S4GAN} only")
     _fixed_threshold(options)
     for name in ("num_steps", "batch_size", "eval_every", "save_pred_every", "save_latest_every"):
         if getattr(options, name) < 1:
@@ -315,9 +333,60 @@ def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Option
     return options
 
 
+def _whole_number(batch_size: int | str) -> int:
+    try:
+        return int(batch_size)
+    except ValueError:
+        raise InputError(f"--batch-size {batch_size}: must be {AUTO} or a number from 1") from None
+
+
+def _automatic_batch_size(
+    fresh_step: Callable[[], Step], shards: Shards, left_out: int, device: torch.device
+) -> int:
+    """What fits in the GPU's memory; elsewhere time is the limit, and it is the default."""
+    if device.type != "cuda":
+        console.print(
+            f"--batch-size {AUTO}: {Options.batch_size}, as without it: on the {device.type} time "
+            "is the limit, not memory"
+        )
+        return Options.batch_size
+    room, most = room_on(device), len(shards.split("train")) - left_out
+    needed: dict[int, float] = {}
+
+    def needs(size: int) -> float:
+        needed[size] = bytes_needed(fresh_step, size, shards.patch_size)
+        return needed[size]
+
+    size = largest_batch_size(needs, room, most)
+    if size == 0:
+        raise WorkError(
+            f"--batch-size {AUTO}: not even 1 fits in the {format_bytes(int(room))} that are free "
+            "on the GPU; close what else uses it, or take a smaller --generator"
+        )
+    console.print(
+        f"--batch-size {AUTO}: {size}, which takes {format_bytes(int(needed[size]))} of the "
+        f"{format_bytes(int(room))} that may be used"
+    )
+    return size
+
+
+def _recipe(options: Options, semi: bool) -> Recipe:
+    return Recipe(
+        method=options.method if semi else SUPERVISED,
+        num_steps=options.num_steps,
+        learning_rate=options.learning_rate,
+        threshold_st=_fixed_threshold(options),
+        lambda_st=options.lambda_st,
+        lambda_fm=options.lambda_fm,
+        seed=options.seed,
+        pretrained=options.encoder_weights != "none",
+        without=frozenset(map(Part, options.without)),
+    )
+
+
 def _fixed_threshold(options: Options) -> float | None:
     """The paper's γ, or None for acceptance by rank."""
-    if options.threshold_st == "auto":
+    if options.threshold_st == AUTO:
         return None
     try:
         threshold = float(options.threshold_st)

@@ -66,8 +66,8 @@ class Recipe:
     """What decides the numbers of a run, apart from networks and data.
 
     Attributes:
-        method: `s4gan`; `s4gan-paper`: the paper's losses and thresholds; or `supervised`: the
-            labelled part alone.
+        method: `s4gan`; `s4gan-paper`: the paper's losses; or `supervised`: the labelled part
+            alone.
         num_steps: iterations of the whole run; schedules are parts of it.
         learning_rate: of new layers; pretrained encoders learn at a third of it.
         threshold_st: the paper's γ on D's probability, or None for acceptance by rank.
@@ -152,8 +152,7 @@ class Step:
             )
             self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
             self.pixel_trust = PixelTrust(num_classes, device)
-            threshold = PAPER_THRESHOLD if recipe.method == S4GAN_PAPER else recipe.threshold_st
-            self.image_trust = ImageTrust(threshold, device)
+            self.image_trust = ImageTrust(recipe.threshold_st, device)
         self.totals = torch.zeros(len(LOSS_NAMES) + 1, device=device)
         self.last_st_count = torch.zeros((), dtype=torch.int64, device=device)
         self.train_confusion = torch.zeros(
@@ -219,14 +218,13 @@ class Step:
     def _s4gan_paper(self, x_l: Tensor, y_l: Tensor, x_u: Tensor) -> None:
         """Section 3.1 of the paper: G is its own teacher, on one view, D alone decides."""
         assert self.discriminator is not None
-        recipe = self.recipe
         with self._autocast():
             logits = self.generator(torch.cat([x_l, x_u]))
         logits_l, logits_u = logits.float().split([len(x_l), len(x_u)])
         p_u = logits_u.softmax(1)  # (U, K, P, P)
         drawn = drawn_class_maps(y_l, logits_l.detach().softmax(1))  # (B, K, P, P)
 
-        self.discriminator.train().requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         with self._autocast():
             scores, features = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u]))
         real, fake = features.float().split([len(x_l), len(x_u)])
@@ -237,24 +235,17 @@ class Step:
         )  # (U,)
         trust = accepted[:, None, None].expand_as(pseudo)
         loss_st = self_training_loss(logits_u, pseudo.to(torch.uint8), trust.float())
-        loss_ce = cross_entropy_loss(logits_l, y_l)
-        loss_g = loss_ce + recipe.lambda_fm * loss_fm + recipe.lambda_st * loss_st
-        self._descend(loss_g, self.optimizer, self.scaler)
-
-        self.discriminator.requires_grad_(True)
-        with self._autocast():
-            scores, _ = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u.detach()]))
-        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
-        self._descend(loss_d, self.optimizer_D, self.scaler_D)
-        self._note(
-            logits_l,
+        self._learn(
+            x_l,
             y_l,
-            loss_ce=loss_ce,
+            logits_l,
+            drawn,
+            fakes=(x_u, p_u.detach()),
             loss_fm=loss_fm,
             loss_st=loss_st,
-            loss_d=loss_d,
-            st_count=accepted.sum(),
-            st_pixels=trust.float().mean(),
+            ramp=1.0,
+            accepted=accepted,
+            trust=trust,
         )
 
     def _s4gan(
@@ -295,7 +286,7 @@ class Step:
         drawn = drawn_class_maps(y_l, p_l)  # (B, K, P, P)
 
         # D looks, without learning: features of drawn maps and of G's, scores of the teacher's.
-        self.discriminator.eval().requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         with self._autocast():
             scores, features = self.discriminator(
                 torch.cat([x_l, x_strong, x_weak]), torch.cat([drawn, p_u, p_teacher])
@@ -318,21 +309,49 @@ class Step:
             drawn_parts.mix(others.mix(weight), torch.ones_like(weight)),
         )
 
-        # L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
-        loss_ce = cross_entropy_loss(logits_l, y_l)
         ramp = self_training_ramp(iteration, recipe.num_steps)
         if Part.SUPERVISED_START in without:
             ramp = 1.0
-        loss_g = loss_ce + recipe.lambda_fm * loss_fm + recipe.lambda_st * ramp * loss_st
+        self._learn(
+            x_l,
+            y_l,
+            logits_l,
+            drawn,
+            # G's maps of the *labelled* images too, or D could tell the sides by the image alone.
+            fakes=(torch.cat([x_l, x_weak]), torch.cat([p_l, p_teacher])),
+            loss_fm=loss_fm,
+            loss_st=loss_st,
+            ramp=ramp,
+            accepted=accepted,
+            trust=trust,
+        )
+
+    def _learn(
+        self,
+        x_l: Tensor,
+        y_l: Tensor,
+        logits_l: Tensor,
+        drawn: Tensor,
+        *,
+        fakes: tuple[Tensor, Tensor],
+        loss_fm: Tensor,
+        loss_st: Tensor,
+        ramp: float,
+        accepted: Tensor,
+        trust: Tensor,
+    ) -> None:
+        """G descends L_G; then D its own loss, drawn maps against `fakes` (images and maps)."""
+        assert self.discriminator is not None
+        # L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
+        loss_ce = cross_entropy_loss(logits_l, y_l)
+        lambda_st = self.recipe.lambda_st * ramp
+        loss_g = loss_ce + self.recipe.lambda_fm * loss_fm + lambda_st * loss_st
         self._descend(loss_g, self.optimizer, self.scaler)
 
-        # D learns: drawn maps against what G and the teacher predict. G's maps of the *labelled*
-        # images are among the fakes, or D could tell the two sides by the image alone.
-        self.discriminator.train().requires_grad_(True)
+        self.discriminator.requires_grad_(True)
+        images, maps = fakes
         with self._autocast():
-            scores, _ = self.discriminator(
-                torch.cat([x_l, x_l, x_weak]), torch.cat([drawn, p_l, p_teacher])
-            )
+            scores, _ = self.discriminator(torch.cat([x_l, images]), torch.cat([drawn, maps]))
         loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
         self._descend(loss_d, self.optimizer_D, self.scaler_D)
 
@@ -389,6 +408,7 @@ class Step:
             known = batch.masks < len(self.train_confusion)
             right = ((labels == batch.masks) & known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
             columns.append(torch.stack([scores.float(), confidence.mean((1, 2)), right]))
+        self.discriminator.train()
         scores_d, mean_confidence, accuracy = torch.cat(columns, 1).double().cpu().numpy()
         return Probe(
             rank_correlation(scores_d, accuracy), rank_correlation(mean_confidence, accuracy)

@@ -6,30 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
 
 from salakseg.errors import InputError
 from salakseg.imagery.raster import open_image, write_cog
+from tests.rasters import GRID, write_tiff
 
 HEIGHT, WIDTH = 70, 90
-GRID: dict[str, Any] = {"crs": "EPSG:32748", "transform": Affine(0.1, 0, 434_000, 0, -0.1, 9e6)}
 
 
 def random_bands(count: int, dtype: str = "uint8") -> NDArray[Any]:
     top = np.iinfo(dtype).max
     return np.random.default_rng(0).integers(1, top, (count, HEIGHT, WIDTH)).astype(dtype)
-
-
-def write_tiff(path: Path, bands: NDArray[Any], **options: Any) -> Path:
-    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=bands.dtype, **shape, **GRID | options
-    ) as raster:
-        raster.write(bands)
-    return path
 
 
 def read_whole(path: Path, nodata: float | None = None) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -17,7 +15,6 @@ GEO = Path(__file__).parents[2] / "../shared/geo"
 MAPPING = ClassMapping(
     (("red", (200, 30, 30), False), ("green & blue", (30, 200, 90), False), ("B", (0, 0, 9), False))
 )
-GRID: dict[str, Any] = {"crs": "EPSG:32748", "transform": Affine(0.1, 0, 434_000, 0, -0.1, 9e6)}
 
 
 class BrightestBand(nn.Module):
@@ -39,16 +36,6 @@ def coloured(height: int, width: int, seed: int = 0) -> tuple[NDArray[Any], NDAr
     image = rng.integers(0, 120, (height, width, 3))
     np.put_along_axis(image, labels[..., None], 220, axis=2)
     return image.astype(np.uint8), labels.astype(np.uint8)
-
-
-def write_tiff(path: Path, bands: NDArray[Any], **options: Any) -> Path:
-    """`bands` is (bands, height, width)."""
-    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=bands.dtype, **shape, **GRID | options
-    ) as raster:
-        raster.write(bands)
-    return path
 
 
 def source_of(image: NDArray[Any], valid: NDArray[Any] | None = None) -> ImageSource:

@@ -16,7 +16,8 @@ from pyproj import CRS, Geod, Transformer
 from salakseg.errors import InputError
 from salakseg.mapping.areas import error_adjusted, read_zones
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import GRID, coloured, write_tiff
+from tests.mapping.samples import coloured
+from tests.rasters import GRID, write_tiff
 
 # In Central Java: UTM, degrees, Web Mercator, and UTM turned by 20°.
 PLACES = {

@@ -10,7 +10,8 @@ from PIL import Image
 
 from salakseg.errors import InputError
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import MAPPING, coloured, write_tiff
+from tests.mapping.samples import MAPPING, coloured
+from tests.rasters import write_tiff
 
 
 def write_mask(path: Path, labels: np.ndarray) -> Path:

@@ -13,7 +13,8 @@ from salakseg import patchify
 from salakseg.errors import InputError
 from salakseg.mapping.inputs import find_inputs, open_input
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import GRID, coloured, write_tiff
+from tests.mapping.samples import coloured
+from tests.rasters import GRID, write_tiff
 
 
 def write_patches(folder: Path, base: str, image: np.ndarray, size: int) -> None:

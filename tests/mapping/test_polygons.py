@@ -15,7 +15,8 @@ from salakseg.mapping import polygons
 from salakseg.mapping.areas import Ground, ground_of
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import GRID, MAPPING, coloured, smooth_image, source_of, write_tiff
+from tests.mapping.samples import MAPPING, coloured, smooth_image, source_of
+from tests.rasters import GRID, write_tiff
 
 TAGS = {"MODEL": "brightest.pth"}
 

@@ -30,16 +30,8 @@ from salakseg.mapping.classify import classify
 from salakseg.mapping.inputs import find_inputs
 from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
-from tests.mapping.samples import (
-    GEO,
-    GRID,
-    MAPPING,
-    BrightestBand,
-    coloured,
-    smooth_image,
-    source_of,
-    write_tiff,
-)
+from tests.mapping.samples import GEO, MAPPING, BrightestBand, coloured, smooth_image, source_of
+from tests.rasters import GRID, write_tiff
 
 
 def whole(model: Model, source: ImageSource, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:

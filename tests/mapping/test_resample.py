@@ -13,7 +13,8 @@ from salakseg.mapping.classify import classify
 from salakseg.mapping.predict import predict
 from salakseg.mapping.resample import on_grid, resampled
 from salakseg.model.weights import Model
-from tests.mapping.samples import BrightestBand, coloured, smooth_image, source_of, write_tiff
+from tests.mapping.samples import BrightestBand, coloured, smooth_image, source_of
+from tests.rasters import write_tiff
 
 
 @pytest.mark.parametrize("scale", [0.2, 0.37, 1.6, 3.0])

@@ -17,7 +17,8 @@ from salakseg.mapping import outputs, predict, scratch
 from salakseg.mapping.classify import Block, classify
 from salakseg.mapping.scratch import open_scratch
 from salakseg.model.weights import Model, save_model
-from tests.mapping.samples import BrightestBand, coloured, smooth_image, write_tiff
+from tests.mapping.samples import BrightestBand, coloured, smooth_image
+from tests.rasters import write_tiff
 
 KEY = {"model": "a"}
 

@@ -141,6 +141,24 @@ def test_supervised_has_no_discriminator_and_uses_every_label(
     assert "36 labelled patches, 18 for validation" in said
 
 
+def test_the_papers_threshold_is_the_default_of_its_method_alone(shards_dir: Path) -> None:
+    for method, given, expected in (
+        ("s4gan-paper", {}, 0.6),
+        ("s4gan-paper", {"threshold_st": "0.2"}, "0.2"),
+        ("s4gan", {}, "auto"),
+    ):
+        run = small_run(shards_dir, method=method, num_steps=1, overwrite=True, **given)
+        assert run["options"]["threshold_st"] == expected
+
+
+def test_the_automatic_batch_size_is_the_default_on_a_cpu_and_said(
+    shards_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run(shards_dir, batch_size="auto", num_steps=1)
+    assert run["options"]["batch_size"] == 4
+    assert "--batch-size auto: 4, as without it" in capsys.readouterr().out
+
+
 def test_without_unlabelled_patches_it_says_so(
     shards: Shards,
     shards_dir: Path,
@@ -386,6 +404,8 @@ def test_a_full_disk_keeps_the_last_good_file(
     ("options", "message"),
     [
         ({"batch_size": 100}, r"--batch-size 100: .*\(36\)"),
+        ({"batch_size": "much"}, "--batch-size much: must be auto or a number"),
+        ({"method": "supervised", "without": ["cutmix"]}, "--without cutmix: is a part of"),
         ({"method": "magic"}, "--method magic"),
         ({"threshold_st": "high"}, "--threshold-st high"),
         ({"threshold_st": "2"}, "--threshold-st 2"),

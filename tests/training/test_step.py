@@ -78,8 +78,10 @@ def test_with_both_weights_at_zero_the_unlabelled_batch_changes_nothing_but_batc
     other = make_step("supervised")
     other.generator.eval()
     other(1, labeled, None)
+    # Not the weights: AdamW's first step makes whole steps of gradients that are next to nothing.
     for a, b in zip(step.generator.parameters(), other.generator.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=2e-6)
+        assert a.grad is not None and b.grad is not None
+        assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-6 * float(b.grad.abs().max()))
 
 
 def test_the_generators_losses_leave_the_discriminator_alone(shards: Shards) -> None:
@@ -105,7 +107,7 @@ def test_each_part_of_the_recipe_can_be_left_out(shards: Shards, part: Part) -> 
 def test_in_the_papers_method_the_discriminator_alone_decides(
     shards: Shards, bias: float, share: float
 ) -> None:
-    step = make_step("s4gan-paper")
+    step = make_step("s4gan-paper", threshold_st=0.6)
     assert step.discriminator is not None
     torch.nn.init.constant_(step.discriminator.score.bias, bias)
     losses = run(step, shards, 2)

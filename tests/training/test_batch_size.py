@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from salakseg.model.generator import create_generator
+from salakseg.training.batch_size import bytes_needed, largest_batch_size, try_out
+from salakseg.training.step import METHODS, S4GAN, Recipe, Step
+
+
+def make_step(method: str, device: str) -> Step:
+    recipe = Recipe(method, 10, 1e-3, None, 1.0, 0.1, 0, False)
+    return Step(create_generator("tiny", 5, "none"), 5, recipe, torch.device(device), None)
+
+
+@pytest.mark.parametrize(
+    ("room", "most", "expected"),
+    [(100, 1000, 8), (10, 1000, 1), (9, 1000, 0), (1e9, 1000, 64), (1e9, 36, 32)],
+)
+def test_the_largest_that_fits(room: float, most: int, expected: int) -> None:
+    tried = []
+
+    def needs(size: int) -> float:
+        tried.append(size)
+        return 10.0 * size if size <= 32 or room > 1000 else float("inf")
+
+    assert largest_batch_size(needs, room, most) == expected
+    # No size is tried beyond the first that does not fit.
+    assert max(tried) <= max(1, 2 * expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_tried_is_a_whole_iteration(method: str) -> None:
+    step = make_step(method, "cpu")
+    try_out(step, 2, 32)
+    *sums, count = step.totals.tolist()
+    assert count == 2
+    assert sums[0] > 0  # cross entropy
+    assert all(state for state in step.optimizer.state.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="measures a GPU's memory")
+def test_a_larger_batch_needs_more_memory() -> None:
+    def needs(size: int) -> float:
+        return bytes_needed(lambda: make_step(S4GAN, "cuda"), size, 256)
+
+    assert 0 < needs(1) < needs(8) < torch.cuda.mem_get_info()[1]
