@@ -18,7 +18,7 @@ KEPT_PIXELS = 0.8
 CONFIDENCE_BINS = 256
 HISTOGRAM_DECAY = 0.98
 ACCEPTED_IMAGES = 0.8
-SCORE_WINDOW = 512
+SCORE_WINDOW = 128
 # The least rank correlation with accuracy at which a judge of images is listened to.
 USEFUL_RANK_CORRELATION = 0.2
 DISCRIMINATOR, CONFIDENCE = "discriminator", "confidence"
