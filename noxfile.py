@@ -1,6 +1,9 @@
-"""`nox -s lint tests`; `nox -s docs` builds the site."""
+"""`nox` runs what has to pass, lint and tests; `nox -l` names the other sessions."""
+
+from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.sessions = ["lint", "tests"]
 
@@ -10,6 +13,35 @@ def tests(session: nox.Session) -> None:
     """The test suite; further words go to pytest."""
     session.install("-e", ".[dev]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """The test suite on the oldest versions that pyproject.toml allows, each a release."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    lines = []
+    for line in project["dependencies"] + project["optional-dependencies"]["wandb"]:
+        requirement = Requirement(line)
+        (version,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        lines.append(f"{requirement.name}=={version}\n")
+    constraints.write_text("".join(lines), encoding="utf-8")
+    session.install("-e", ".[dev]", "-c", str(constraints))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def tutorial(session: nox.Session) -> None:
+    """What docs/tutorial.md says, done as it says."""
+    session.install("-e", ".")
+    session.run("python", "docs/run_tutorial.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks of speed, under twenty minutes; names of some of them may follow."""
+    session.install("-e", ".[dev,bench]")
+    session.run("python", "benchmarks/bench.py", *session.posargs)
 
 
 @nox.session

@@ -85,8 +85,8 @@ def suggested(options: argparse.Namespace, count: int) -> list[str]:
 def asked(options: argparse.Namespace, count: int, strategy: str) -> list[str]:
     """The first few by coverage, then what a model that was trained on them asks for."""
     first = suggested(options, FIRST)
-    model = train(options, f"first-{options.steps}", first, 0)
     index, shards = prepare(options, "first", first)
+    model = trained(options, shards, options.work / f"run-first-{options.steps}", 0, options.method)
     result = salakseg.suggest(
         index_dir=index,
         shards_dir=shards,

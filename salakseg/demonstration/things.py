@@ -35,6 +35,11 @@ def planes(rgb: Sequence[float] | NDArray[np.float64]) -> Floats:
     return np.array(rgb, np.float32)[:, None, None]
 
 
+def _stamp(*parts: NDArray[np.floating]) -> Stamp:
+    color, cover, height = (part.astype(np.float32) for part in parts)
+    return color, cover, height
+
+
 def snake_fruit(random: Random) -> Stamp:
     """A low star of long narrow leaves that arch outwards."""
     radius = random.uniform(17, 22)
@@ -58,7 +63,7 @@ def snake_fruit(random: Random) -> Stamp:
     core = np.exp(-(x**2 + y**2) / (0.24 * radius) ** 2)
     shade *= 1 - 0.45 * core
     cover = np.maximum(cover, np.clip(2 * core, 0, 1))
-    return planes((0.20, 0.33, 0.15)) * shade, cover, height.astype(np.float32)
+    return _stamp(planes((0.20, 0.33, 0.15)) * shade, cover, height)
 
 
 def berinang(random: Random) -> Stamp:
@@ -86,7 +91,7 @@ def berinang(random: Random) -> Stamp:
     cover = np.clip((radius * outline - far + 2 * leaves) / 2, 0, 1)
     height = (30 + 26 * dome + 7 * clumps) * (cover > 0)
     shade = 0.62 + 0.45 * clumps + 0.16 * leaves
-    return planes((0.33, 0.42, 0.13)) * shade, cover.astype(np.float32), height.astype(np.float32)
+    return _stamp(planes((0.33, 0.42, 0.13)) * shade, cover, height)
 
 
 def house(random: Random) -> Stamp:
@@ -101,4 +106,4 @@ def house(random: Random) -> Stamp:
     grain = noise(random, x.shape, 16)
     shade = 1 + 0.07 * np.sin(p * 1.3) + 0.10 * grain + 0.25 * np.exp(-(q**2) / 2)
     height = 30 + 20 * (1 - np.abs(q) / short)
-    return planes(roof) * shade, cover.astype(np.float32), height.astype(np.float32)
+    return _stamp(planes(roof) * shade, cover, height)

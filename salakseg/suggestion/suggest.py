@@ -24,7 +24,6 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
-from salakseg.classes import IGNORE_INDEX
 from salakseg.console import console, progress
 from salakseg.data.index import Index, read_index
 from salakseg.data.problems import plural
@@ -34,14 +33,14 @@ from salakseg.device import select_device
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes
 from salakseg.files import atomic_path, lock_folder, require_folder, write_text
-from salakseg.imagery.drawing import Picture, colorize, contact_sheet
-from salakseg.imagery.windows import paste
+from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.generator import DEFAULT_GENERATOR, TINY_GENERATOR, create_generator
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import BLOCK, Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
-from salakseg.suggestion.photos import Photo, find_photo, guess
+from salakseg.suggestion.photos import find_photo
+from salakseg.suggestion.pictures import COLUMNS, draw_coverage, look, photo_sheet
 from salakseg.suggestion.strategies import Floats
 
 Rows = NDArray[np.int64]
@@ -61,9 +60,6 @@ FLAT = 0.005
 # A patch is far if it is less like its nearest labelled patch than all but this share of the
 # labelled patches are like the nearest one of another photograph.
 FAR_SHARE = 0.05
-SHEET_SIDE = 512
-IN_A_ROW = 4
-UNSURE = np.array((230, 25, 25))
 
 
 @dataclass(frozen=True)
@@ -503,7 +499,10 @@ def _write(out: Path, result: Suggestions, unit: str, labelled: int) -> None:
         text = rows.to_csv(index=False, lineterminator="\n", float_format="%.4f")
         write_text(out / name, text)
     with atomic_path(out / "coverage.png") as temporary:
-        _draw_coverage(temporary, result, unit, labelled)
+        what = "Base images" if unit == "base" else "Patches"
+        draw_coverage(
+            temporary, result.coverage, len(result.table), result.flat_after, labelled, what
+        )
 
 
 def _write_pictures(
@@ -520,81 +519,20 @@ def _write_pictures(
         row: Any
         for row in table.itertuples():
             photo = find_photo(index, row.folder, row.base_image, row.patch)
-            pictures, labels = _look(photo, model, amp, keep=exported is not None)
+            pictures, labels = look(photo, model, amp, keep=exported is not None)
             rows.append(pictures)
             where = "" if row.folder == "." else f"{row.folder}/"
-            expected = f": {row.expected}" if row.expected else ""
+            expected = f": expected {row.expected}" if row.expected else ""
             titles.append(f"{row.rank}. {where}{photo.name}{expected}")
             if exported is not None:
                 exported.add(photo, labels)
             bar.advance()
-    columns = ["Photo", "The model's guess", "Unsure in red"]
     if model is None:
-        # One picture each: several in a row.
-        blank = np.full((8, 8, 3), 255, np.uint8)
-        single = [pictures[0] for pictures in rows]
-        single += [blank] * (-len(single) % IN_A_ROW)
-        starts = range(0, len(single), IN_A_ROW)
-        rows = [single[start : start + IN_A_ROW] for start in starts]
-        titles = ["   ".join(titles[start : start + IN_A_ROW]) for start in starts]
-        columns = [""] * IN_A_ROW
-    sheet = contact_sheet(rows, titles, columns, index.mapping)
+        sheet = photo_sheet([pictures[0] for pictures in rows], titles)
+    else:
+        sheet = contact_sheet(rows, titles, COLUMNS, index.mapping)
     with atomic_path(out / "contact_sheet.png") as temporary:
         Image.fromarray(sheet).save(temporary)
-
-
-def _look(
-    photo: Photo, model: Model | None, amp: bool | None, keep: bool
-) -> tuple[list[Picture], NDArray[np.uint8] | None]:
-    """Pictures of at most SHEET_SIDE pixels a side: the photo, and with a model its guess and where
-    it is unsure; and to `keep` the guess, uint8 (H, W).
-    """
-    with photo.open() as source:
-        height, width = source.height, source.width
-        step = max(1, -(-max(height, width) // SHEET_SIDE))
-        small = -(-height // step), -(-width // step)
-        image = np.zeros((*small, 3), np.uint8)
-        labels, confidence = (np.full(small, IGNORE_INDEX, np.uint8) for _ in range(2))
-        kept = np.full((height, width), IGNORE_INDEX, np.uint8) if keep and model else None
-        for block in guess(source, model, amp):
-            every = np.s_[-block.row % step :: step, -block.column % step :: step]
-            place = -(-block.row // step), -(-block.column // step)
-            paste(image, block.image[every], *place)
-            paste(labels, block.labels[every], *place)
-            paste(confidence, block.confidence[every], *place)
-            if kept is not None:
-                paste(kept, block.labels, block.row, block.column)
-    if model is None:
-        return [image], None
-    # 50 % and less is all red, 100 % none.
-    doubt = np.clip((100 - confidence.astype(np.float32)) / 50, 0, 1)[..., None]
-    grey = image.mean(2, keepdims=True) / 2 + 100
-    unsure = np.where((confidence <= 100)[..., None], grey + doubt * (UNSURE - grey), 0)
-    return [image, colorize(labels, model.mapping), unsure.astype(np.uint8)], kept
-
-
-def _draw_coverage(path: Path, result: Suggestions, unit: str, labelled: int) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    count = len(result.table)
-    numbers = labelled + np.arange(len(result.coverage))
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(numbers, result.coverage, color="0.5", label="further ones")
-    axes.plot(numbers[: count + 1], result.coverage[: count + 1], lw=3, label="suggested")
-    axes.plot(numbers[0], result.coverage[0], "o", color="black", label="today")
-    if result.flat_after is not None:
-        axes.axvline(
-            numbers[result.flat_after], color="0.7", ls="--", label=f"flat: under {FLAT:.1%} each"
-        )
-    axes.set_xlabel(f"{'Base images' if unit == 'base' else 'Patches'} with a mask to train on")
-    axes.set_ylabel("Coverage: mean similarity to the nearest of them")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, format="png")
 
 
 def _show(

@@ -1,10 +1,9 @@
 """Photographs of the drawn farm, of small places."""
 
 import numpy as np
-import pytest
 
 from salakseg.demonstration.farm import draw
-from salakseg.demonstration.light import AFTERNOON, NOON, Light, photograph
+from salakseg.demonstration.light import AFTERNOON, NOON
 
 
 def test_a_photograph_is_a_function_of_seed_place_and_light() -> None:
@@ -22,21 +21,3 @@ def test_photographs_of_the_same_ground_show_the_same() -> None:
     _, further = draw(0, 1124, 1500, 400, 256, AFTERNOON)
     assert len(np.unique(labels)) >= 4
     assert (labels[:, 100:] == further[:, :300]).mean() > 0.95
-
-
-@pytest.mark.parametrize(
-    ("light", "lit", "dark"), [(NOON, "left", "up"), (AFTERNOON, "left", "right")]
-)
-def test_a_thing_throws_its_shadow_away_from_the_sun(light: Light, lit: str, dark: str) -> None:
-    height = np.zeros((160, 160), np.float32)
-    height[70:90, 70:90] = 40
-    color = np.full((3, 160, 160), 0.4, np.float32)
-    image = photograph(color, height, light, 8, np.random.default_rng(0)).astype(float)
-    assert image.shape == (144, 144, 3)
-    # About ten pixels away from each side of the thing.
-    beside = {
-        "left": image[68:76, 48:54],
-        "right": image[68:76, 90:96],
-        "up": image[48:54, 68:76],
-    }
-    assert beside[dark].mean() < 0.7 * beside[lit].mean()

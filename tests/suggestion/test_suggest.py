@@ -1,7 +1,6 @@
 """What is suggested, on real photographs and on features made up to know the answer."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from salakseg import index, patchify, shard, suggest
-from salakseg.classes import ClassMapping, read_class_mapping
-from salakseg.data.index import read_index
-from salakseg.data.shards import Shards, read_shards
+from salakseg import index, shard, suggest
+from salakseg.classes import ClassMapping
+from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, save_model
@@ -316,88 +314,3 @@ def test_the_sentence() -> None:
         "1 more bring coverage from 70% to 80%; after 2 more (86%) it is flat"
     )
     assert coverage_sentence(curve, 2, None).endswith("after 3 more (86%) it still rises")
-
-
-# ------------------------------------------------------------------ the round trip
-
-
-def test_exported_corrected_and_back(split_file: Path, shards: Shards) -> None:
-    """suggest --export, one mask corrected, patchify, index, shard: the correction is learnt."""
-    shutil.copytree(SAMPLES, "photos")
-    for name in UNLABELLED:
-        Path("photos/masks", f"{name}.png").unlink()
-    patchify(Path("photos"), out=Path("DATA"), size=128, num_workers=1)
-    index(Path("DATA"), split_file=split_file, num_workers=1)
-    shard(num_workers=1)
-    model = save_tiny_model(shards.mapping, Path("model.pth"))
-    suggest(count=2, export=Path("label"), model=model, device="cpu")
-
-    mapping = read_class_mapping(Path("label/class_mapping.csv"))
-    assert mapping.as_plain() == shards.mapping.as_plain()
-    howto = Path("label/HOWTO.md").read_text(encoding="utf-8")
-    assert "salakseg patchify" in howto and "split.csv" in howto
-    for name in UNLABELLED:
-        exported = Path("label/images", f"{name}.jpg").read_bytes()
-        assert exported == Path("photos/images", f"{name}.jpg").read_bytes()
-    mask_path = Path("label/masks/tile6_part008.png")
-    assert mask_path.read_bytes() == Path("label/guess/tile6_part008.png").read_bytes()
-    mask = np.array(Image.open(mask_path))
-    mask[:128, :128] = mapping.colors[1]
-    Image.fromarray(mask).save(mask_path)
-
-    # What HOWTO.md says.
-    shutil.copytree("label/masks", "photos/masks", dirs_exist_ok=True)
-    patchify(Path("photos"), out=Path("DATA"), size=128, num_workers=1)
-    index(Path("DATA"), split_file=Path("label/split.csv"), num_workers=1)
-    shard(overwrite=True, num_workers=1)
-    again = read_shards()
-    assert len(again.split("train")) == len(shards.split("train")) + 18
-    assert (again.split("val").key == shards.split("val").key).all()
-    samples = again.samples.set_index("key")
-    corrected = samples.loc["tile6_part008_patch_000_000"]
-    assert corrected[f"pixels {mapping.names[1]}"] == 128 * 128
-    with pytest.raises(InputError, match="no unlabelled patches"):
-        suggest(model=model, device="cpu")
-
-
-def test_a_mosaic_where_the_photograph_is_not_known(
-    patch_folders: Path, split_file: Path, shards: Shards
-) -> None:
-    """Patches alone, with some masks: the photograph is put together, and cut again the same."""
-    shutil.copytree(patch_folders / "images", "DATA/flight/images")
-    shutil.copytree(patch_folders / "masks", "DATA/flight/masks")
-    shutil.copy(patch_folders / "class_mapping.csv", "DATA/class_mapping.csv")
-    known = "tile6_part008_patch_000_000.png"
-    for path in Path("DATA/flight/masks").glob("tile[67]*"):
-        if path.name != known:
-            path.unlink()
-    split = split_file.read_text(encoding="utf-8").replace(
-        "tile6_part008,unlabeled", "tile6_part008,train"
-    )
-    Path("split.csv").write_text(split, encoding="utf-8")
-    index(Path("DATA"), split_file=Path("split.csv"), num_workers=1)
-    shard(num_workers=1)
-    model = save_tiny_model(shards.mapping, Path("model.pth"))
-    suggest(count=2, export=Path("label"), model=model, device="cpu")
-
-    # The mask that is there already is not replaced by a guess.
-    truth = np.array(Image.open(patch_folders / "masks" / known).convert("RGB"))
-    mask = np.array(Image.open("label/flight/masks/tile6_part008.png"))
-    in_mapping = (truth[:, :, None] == np.array(shards.mapping.colors)).all(3).any(2)
-    assert (mask[:128, :128] == truth)[in_mapping].all()
-    patchify(Path("label"), out=Path("label-patches"), size=128, num_workers=1)
-    names = {path.name for path in Path("label-patches/flight/masks").iterdir()}
-    assert names == {path.name for path in Path("DATA/flight/images").glob("tile[67]*")}
-    for name in sorted(names):
-        one, two = (Image.open(Path(d, "flight/images", name)) for d in ("label-patches", "DATA"))
-        assert np.array_equal(np.array(one), np.array(two))
-    shutil.copytree("label-patches/flight/masks", "DATA/flight/masks", dirs_exist_ok=True)
-    index(Path("DATA"), split_file=Path("label/split.csv"), num_workers=1)
-    assert (read_index(Path("index")).patches.split != "unlabeled").all()
-
-
-def test_index_and_shards_that_do_not_belong_together(index_dir: Path, shards: Shards) -> None:
-    stranger = shards.samples.assign(base_image="x" + shards.samples.base_image)
-    units = units_of(replace(shards, samples=stranger).samples, "base")
-    with pytest.raises(InputError, match="must belong together"):
-        suggestion.find_photo(read_index(index_dir), ".", units.base_image[0])

@@ -1,0 +1,90 @@
+"""The photographs behind patches: the file, or the patches put together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from salakseg.classes import IGNORE_INDEX, read_mask
+from salakseg.data.index import Index, read_index
+from salakseg.errors import InputError
+from salakseg.imagery.photo import read_photo
+from salakseg.imagery.windows import paste
+from salakseg.suggestion import photos
+from salakseg.suggestion.photos import Photo, find_photo, guess
+from tests.conftest import SAMPLES
+
+NAME = "tile1_part001"
+FILE = SAMPLES / "images" / f"{NAME}.jpg"
+
+
+@pytest.fixture
+def found(index_dir: Path) -> Index:
+    return read_index(index_dir)
+
+
+@pytest.fixture
+def photo(found: Index) -> Photo:
+    return find_photo(found, ".", NAME)
+
+
+def test_the_file_that_patches_were_cut_from_is_found(photo: Photo, patch_folders: Path) -> None:
+    assert photo.original is not None
+    assert photo.original.file.samefile(FILE)
+    assert photo.original.data.samefile(SAMPLES)
+    assert photo.original.out.samefile(patch_folders)
+
+
+def test_patches_put_together_are_the_photograph(photo: Photo) -> None:
+    with replace(photo, original=None).open() as source:
+        pixels, valid = source.read(0, 0, source.height, source.width)
+        part, _ = source.read(100, 50, 90, 200)
+    assert valid.all()
+    assert np.array_equal(pixels, read_photo(FILE))
+    assert np.array_equal(part, pixels[100:190, 50:250])
+
+
+def test_what_no_patch_covers_is_not_valid(photo: Photo) -> None:
+    most = photo.patches[~((photo.patches.row == 0) & (photo.patches.column == 0))]
+    with replace(photo, original=None, patches=most).open() as source:
+        pixels, valid = source.read(0, 0, source.height, source.width)
+    # The other patches of a photograph of 384 × 320 pixels begin at 128, and rows at 96 as well.
+    gone = np.zeros((320, 384), bool)
+    gone[: most.top[most.column == 0].min(), :128] = True
+    assert (valid == ~gone).all() and (pixels[gone] == 0).all()
+
+
+def test_known_masks_are_laid_over_a_guess(photo: Photo) -> None:
+    labels = np.full((320, 384), 3, np.uint8)
+    photo.draw_known(labels)
+    truth = read_mask(SAMPLES / "masks" / f"{NAME}.png", photo.index.mapping).labels
+    scored = truth != IGNORE_INDEX
+    assert (labels[scored] == truth[scored]).all() and len(np.unique(labels)) > 1
+
+
+def test_without_a_model_the_pieces_are_the_image(
+    photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos, "STRIP", 100)
+    image = np.zeros((320, 384, 3), np.uint8)
+    with photo.open() as source:
+        for piece in guess(source, None):
+            assert len(piece.image) <= 100
+            assert (piece.labels == IGNORE_INDEX).all()
+            paste(image, piece.image, piece.row, piece.column)
+    assert np.array_equal(image, read_photo(FILE))
+
+
+def test_a_single_patch(found: Index) -> None:
+    patch = find_photo(found, ".", NAME, f"{NAME}_patch_001_002")
+    with patch.open() as source:
+        pixels, _ = source.read(0, 0, source.height, source.width)
+    row = patch.patches.iloc[0]
+    assert (row.row, row.column) == (1, 2)
+    assert np.array_equal(pixels, read_photo(found.data / row.image))
+
+
+def test_a_photo_that_is_not_in_the_index(found: Index) -> None:
+    with pytest.raises(InputError, match="must belong together"):
+        find_photo(found, ".", "stranger")
