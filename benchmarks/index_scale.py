@@ -1,27 +1,36 @@
-"""Claim: `index` stays usable at the size of the Salak data, and lists it as fast as the disk does.
+"""Claims: `index` lists as fast as the disk does, reads masks about as fast as they can be decoded,
+and a second run over unchanged files takes a fifth of the first.
 
-Draws a tree of small PNG files in the Salak layout (370,647 images, 12,856 masks, or `--images N`
-in the same proportions), indexes it in a process of its own and prints the time, the peak memory,
-and the listing's time as a ratio to a bare recursive `os.scandir` of the same tree (limit: 1.5).
-Needs about 1.6 GB of disk at full size, for a while.
+    python benchmarks/index_scale.py [--images N]
+
+Draws a tree of small PNG files in the Salak layout (370,647 images and 12,856 masks, or N images in
+the same proportions; masks are crops of the test samples'), and prints the ratios and the peak
+memory. Before each run of `index` the files' pages are dropped from memory where the system lets a
+program do so, as after a night or a copy; names and inodes stay. The full size needs about 1.6 GB
+of disk for a while.
 """
 
 import argparse
 import io
 import os
-import subprocess
+import shutil
+import statistics
 import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from claims import report, seconds, take_turns
 from PIL import Image
+from samples import SAMPLES
 
-from salakseg.classes import packaged_class_mapping, read_class_mapping
+from salakseg.classes import read_class_mapping
+from salakseg.data.checks import MASKS_A_CHUNK, check_masks, worker_processes
 from salakseg.data.folders import find_folders
+from salakseg.data.index import index
 
 # Folder → images, masks.
 SALAK = {
@@ -34,31 +43,20 @@ SALAK = {
 }
 ROWS, COLUMNS = 15, 22  # of a 5472×3648 photograph in patches of 256
 END_CHUNK = 12  # bytes of a PNG's last chunk
-
-INDEX = """
-import sys, time
-from pathlib import Path
-from salakseg import index
-if __name__ == "__main__":
-    start = time.perf_counter()
-    index(Path(sys.argv[1]), out=Path(sys.argv[2]))
-    print(f"index: {time.perf_counter() - start:.1f} s")
-    try:
-        import resource
-    except ImportError:  # Windows
-        print("peak memory: not known on this system")
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"peak memory of the main process: {peak / 1024:.0f} MB")
-"""
+SIZE = 256
+TURNS = 3
 
 
 def draw_tree(data: Path, images: int) -> None:
     """Write the tree; every image has bytes of its own, as photographs have."""
-    mapping = read_class_mapping(packaged_class_mapping())
-    blank = png(np.full((256, 256, 3), 90, np.uint8))
-    stripes = [np.roll(np.arange(256) * mapping.num_classes // 256, 40 * turn) for turn in range(5)]
-    masks = [png(np.broadcast_to(mapping.palette[row], (256, 256, 3))) for row in stripes]
+    blank = png(Image.new("RGB", (SIZE, SIZE), (90, 90, 90)))
+    masks = []
+    for path in sorted((SAMPLES / "masks").iterdir()):
+        with Image.open(path) as mask:
+            for left in range(0, mask.width - SIZE, 25):
+                masks.append(png(mask.convert("RGB").crop((left, left, left + SIZE, left + SIZE))))
+    data.mkdir(parents=True)
+    shutil.copy(SAMPLES / "class_mapping.csv", data)
     share = images / sum(count for count, _ in SALAK.values())
     for folder, (image_count, mask_count) in SALAK.items():
         for name in ("images", "masks") if mask_count else ("images",):
@@ -72,13 +70,13 @@ def draw_tree(data: Path, images: int) -> None:
             content = blank[:-END_CHUNK] + chunk + blank[-END_CHUNK:]
             (data / folder / "images" / name).write_bytes(content)
             if number < round(mask_count * share):
-                (data / folder / "masks" / name).write_bytes(masks[base % len(masks)])
+                (data / folder / "masks" / name).write_bytes(masks[number % len(masks)])
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """An RGB picture as the bytes of a PNG file."""
+def png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -91,33 +89,103 @@ def bare_listing(folder: str) -> int:
     return count
 
 
-def fastest(work: Callable[[], object], times: int = 5) -> float:
-    """Seconds of the fastest of some runs."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def decode_masks(root: str, names: Sequence[str]) -> list[int]:
+    """Decode each mask and nothing else."""
+    sizes = []
+    for name in names:
+        with Image.open(f"{root}/{name}") as mask:
+            sizes.append(np.asarray(mask).size)
+    return sizes
+
+
+def drop_pages(data: Path, pattern: str = "*.png") -> None:
+    """Make the system forget the content of the files, where it can be asked to."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in data.rglob(pattern):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def peak_memory() -> str:
+    """Of this process and of its largest worker so far."""
+    try:
+        import resource
+    except ImportError:
+        return "not known on this system"
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, workers = (
+        resource.getrusage(who).ru_maxrss * unit / 1e6
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return f"{own:.0f} MB, largest worker {workers:.0f} MB"
 
 
 def main() -> None:
-    """Draw, list, index, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Draw, list, read, index twice, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=sum(count for count, _ in SALAK.values()))
     parser.add_argument("--dir", type=Path, help="where the tree goes for a while")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as temporary:
-        data = Path(temporary, "DATA")
-        start = time.perf_counter()
-        draw_tree(data, options.images)
-        print(f"drew the tree in {time.perf_counter() - start:.0f} s", flush=True)
-        bare = fastest(lambda: bare_listing(str(data)))
-        listing = fastest(lambda: find_folders(data))
-        print(f"listing: {listing:.2f} s, bare os.scandir: {bare:.2f} s", flush=True)
-        print(f"ratio: {listing / bare:.2f} (limit 1.5)", flush=True)
-        command = [sys.executable, "-c", INDEX, str(data), str(Path(temporary, "index"))]
-        subprocess.run(command, check=True)
+        data, out = Path(temporary, "DATA"), Path(temporary, "index")
+        print(f"drew the tree in {seconds(lambda: draw_tree(data, options.images)):.0f} s")
+        if hasattr(os, "sync"):
+            os.sync()  # only what is on disk can be dropped
+        if not hasattr(os, "posix_fadvise"):
+            print("no posix_fadvise here: all files are read from memory")
+        print(f"peak memory before: {peak_memory()}", flush=True)
+
+        ours, bare = take_turns([lambda: find_folders(data), lambda: bare_listing(str(data))], 5)
+        report(
+            f"listing {options.images:,} images and their masks against os.scandir",
+            f"{statistics.median(ours):.2f} s",
+            f"{statistics.median(bare):.2f} s",
+            [a / b for a, b in zip(ours, bare, strict=True)],
+            at_most=1.5,
+        )
+
+        names = [path.relative_to(data).as_posix() for path in sorted(data.glob("*/masks/*"))]
+        mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
+        sizes = [(name, SIZE, SIZE) for name in names]
+        with worker_processes(os.cpu_count() or 1) as pool:
+            decode = partial(decode_masks, str(data))
+            ours, bare = take_turns(
+                [
+                    lambda: check_masks(pool, data, sizes, mapping),
+                    lambda: pool.map(decode, names, MASKS_A_CHUNK, "Decoding masks"),
+                ],
+                TURNS,
+            )
+        report(
+            f"reading {len(names):,} masks against decoding them, all cores",
+            f"{1000 * statistics.median(ours) / len(names):.2f} ms a mask",
+            f"{1000 * statistics.median(bare) / len(names):.2f} ms a mask",
+            [b / a for a, b in zip(ours, bare, strict=True)],
+            at_least=0.9,
+        )
+
+        first, second, warm = [], [], []
+        for _ in range(TURNS):
+            drop_pages(data)
+            first.append(seconds(lambda: index(data, out=out, cache=False)))
+            drop_pages(data)
+            second.append(seconds(lambda: index(data, out=out)))
+            warm.append(seconds(lambda: index(data, out=out, cache=False)))
+        report(
+            "a second index of unchanged files against the first, not in memory",
+            f"{statistics.median(second):.1f} s",
+            f"{statistics.median(first):.1f} s",
+            [b / a for a, b in zip(first, second, strict=True)],
+            at_most=0.2,
+        )
+        report(
+            "the same, the first with all files in memory",
+            f"{statistics.median(second):.1f} s",
+            f"{statistics.median(warm):.1f} s",
+            [b / a for a, b in zip(warm, second, strict=True)],
+        )
+        print(f"peak memory: {peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Each command of `salakseg` is one function here, with the command's options as i
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from salakseg.training.doctor import doctor
     from salakseg.training.loop import train
 
+    __version__: str
+
 __all__ = [
     "checkpoints",
     "demo",
@@ -33,11 +34,6 @@ __all__ = [
     "suggest",
     "train",
 ]
-
-try:
-    __version__ = version("salakseg")
-except PackageNotFoundError:  # run from a source tree without installing
-    __version__ = "0+unknown"
 
 # Loaded on first use: `import salakseg` and `salakseg --help` must not import torch.
 _HOMES = {
@@ -57,4 +53,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        # Only now: importing importlib.metadata takes as long as all of the rest of --help.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("salakseg")
+        except PackageNotFoundError:  # run from a source tree without installing
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,13 +12,13 @@ import signal
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -60,8 +60,7 @@ class ImageCheck(NamedTuple):
     error: str = ""
 
 
-@dataclass(frozen=True)
-class MaskCheck:
+class MaskCheck(NamedTuple):
     """What a mask holds; `error` is empty where it can be used, `problem` says what sort of error.
 
     `pixels` counts by class index, `ignored` the pixels of 255, `unknown` those of them whose
@@ -69,10 +68,10 @@ class MaskCheck:
     """
 
     kind: str = ""
-    pixels: tuple[int, ...] = ()
+    pixels: Sequence[int] = ()
     ignored: int = 0
     unknown: int = 0
-    unknown_colors: dict[str, int] = field(default_factory=dict)
+    unknown_colors: Mapping[str, int] = MappingProxyType({})
     smeared: int = 0
     problem: str = ""
     error: str = ""
@@ -298,7 +297,7 @@ def _check_mask(path: Path, size: tuple[int, int], mapping: ClassMapping) -> Mas
     commonest = sorted(reading.unknown.items(), key=lambda item: (-item[1], item[0]))
     return MaskCheck(
         kind=reading.kind,
-        pixels=tuple(counts[: mapping.num_classes].tolist()),
+        pixels=counts[: mapping.num_classes].tolist(),
         ignored=int(counts[IGNORE_INDEX]),
         unknown=sum(reading.unknown.values()),
         unknown_colors=dict(commonest[:MAX_COLORS_LISTED]),

@@ -2,13 +2,14 @@
 
 In goes a folder DATA with images/ and masks/ in it or in folders below. Out come `patches.csv` (one
 row a patch: the truth that `shard` obeys), `base_images.csv` (the same by photograph, to edit and
-give back), `problems.csv`, `summary.json` and `preview.png`. The data itself is never changed.
+give back), `problems.csv`, `summary.json` and `preview.png`; and `checked.json.gz`, by which the
+next run opens only files that changed. The data itself is never changed.
 """
 
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +28,8 @@ from salakseg.classes import (
     read_class_mapping,
 )
 from salakseg.console import console
-from salakseg.data.checks import (
-    ImageCheck,
-    MaskCheck,
-    check_images,
-    check_masks,
-    hash_files,
-    worker_processes,
-)
+from salakseg.data.check_cache import CheckCache
+from salakseg.data.checks import ImageCheck, MaskCheck, worker_processes
 from salakseg.data.folders import (
     base_images_of,
     find_folders,
@@ -93,6 +88,7 @@ def index(
     labeled_list: Path | str | None = None,
     seed: int = 0,
     num_workers: int | None = None,
+    cache: bool = True,
 ) -> dict[str, Any]:
     """Pair, check and split the patches under `data`.
 
@@ -108,6 +104,8 @@ def index(
         labeled_list: names of the patches or base images whose masks may be used, one a line.
         seed: another seed, another split.
         num_workers: processes; all cores if not given. The result does not depend on it.
+        cache: what the last index in `out` found in a file holds while its size and time of change
+            stay; False opens every file again. The result does not depend on it.
 
     Returns:
         What summary.json holds.
@@ -136,6 +134,8 @@ def index(
     roles = read_split_file(split_file, bases, problems) if split_file else None
     allowed = read_labeled_list(labeled_list, patches, problems) if labeled_list else None
     problems.stop_if_fatal(out)
+    listed = {*patches["image"], *patches["mask"]}
+    checks = CheckCache(out / "checked.json.gz", data, mapping, cache)
     found_masks = int((patches["mask"] != "").sum())
     if roles is not None:
         patches.loc[np.isin(roles, ("unlabeled", "exclude"))[patches["base"]], "mask"] = ""
@@ -143,11 +143,11 @@ def index(
         patches.loc[~allowed, "mask"] = ""
 
     with worker_processes(os.cpu_count() or 1 if num_workers is None else num_workers) as pool:
-        images = check_images(pool, data, patches["image"].tolist())
+        images = checks.images(pool, patches["image"].tolist())
         _take_images(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
         columns = (patches[name].iloc[rows] for name in ("mask", "width", "height"))
-        masks = check_masks(pool, data, list(zip(*columns, strict=True)), mapping)
+        masks = checks.masks(pool, list(zip(*columns, strict=True)))
         pixels, kinds = _take_masks(patches, rows, masks, mapping, mapping_path, problems)
         patch_size = _patch_size(patches, problems)
         problems.stop_if_fatal(out)
@@ -170,7 +170,7 @@ def index(
             note_roles_without_masks(bases, problems)
             patches["split"] = patch_splits(roles[base], labelled)
             patches.loc[patches["width"] == 0, "split"] = "exclude"
-            _leave_out_copies(patches, images, lambda some: hash_files(pool, data, some), problems)
+            _leave_out_copies(patches, images, lambda some: checks.hashes(pool, some), problems)
 
     names = ["ignored", *(f"pixels {name}" for name in mapping.names)]
     counts = pd.DataFrame(pixels, columns=names, index=patches.index).astype("Int64")
@@ -207,6 +207,12 @@ def index(
     }
     preview = draw_preview(data, table, mapping, summary["class_pixels"])
     _write(out, table, base_table, problems, preview, summary)
+    checks.save(listed)
+    if checks.masks_changed:
+        console.print(
+            f"{plural(checks.masks_changed, 'mask')} changed since the last index: at least "
+            f"{checks.pixels_corrected:,} pixels corrected"
+        )
     print_report(summary, table, mapping, problems, out)
     return summary
 
@@ -358,7 +364,7 @@ def _take_masks(
     return pixels, dict(sorted(kinds.items()))
 
 
-def _colors(counts: dict[str, int], mapping: ClassMapping) -> str:
+def _colors(counts: Mapping[str, int], mapping: ClassMapping) -> str:
     """'1 2 3 × 40 pixels (nearest: Water)' for each colour or value."""
     texts = []
     for color, count in counts.items():

@@ -9,6 +9,7 @@ for full images, a few kilobytes of prediction each.
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from salakseg.classes import (
 from salakseg.console import progress
 from salakseg.data.folders import PATCH_NAME
 from salakseg.data.shards import Shards
-from salakseg.data.stream import Patches, read_split
+from salakseg.data.stream import Batch, Patches, read_split
 from salakseg.errors import InputError
 from salakseg.files import require_folder
 from salakseg.imagery.drawing import Picture
@@ -43,6 +44,8 @@ from salakseg.model.weights import Model
 SCORED_SPLITS = ("train", "val", "test")
 # Pictures are shown in cells of this side.
 CELL = 256
+# Patches that are shown, kept from one picture to the next.
+READ_TO_SHOW = 64
 # Calibration and boundaries are counted on every eighth row of pixels: neighbours say the same.
 EVERY = 8
 # Pixels no further than this from another class, up, down, left or right, are boundary; < EVERY.
@@ -229,7 +232,14 @@ class ShardSplit:
                 f"{self.leaky.sum()} of the {len(base_images)} base images are in training too, "
                 "so the scores are too good; --leak-check says by how much"
             )
-        self._patches = Patches(shards, {split: split})
+        reader = Patches(shards, {split: split})
+
+        # What is shown is predicted too, on the contact sheet and again in the report.
+        @lru_cache(READ_TO_SHOW)
+        def read(entry: int) -> Batch:
+            return reader.read(split, np.array([entry]))
+
+        self._read = read
 
     def score(self, model: Model, batch_size: int, num_workers: int, amp: bool | None) -> Tally:
         """One pass of a model."""
@@ -260,7 +270,7 @@ class ShardSplit:
 
     def show(self, entry: int) -> tuple[Picture, NDArray[np.uint8]]:
         """Image uint8 (P, P, 3) and truth uint8 (P, P) of a patch."""
-        batch = self._patches.read(self.split, np.array([entry]))
+        batch = self._read(entry)
         assert batch.masks is not None
         return batch.images[0].permute(1, 2, 0).numpy(), batch.masks[0].numpy()
 
@@ -268,8 +278,9 @@ class ShardSplit:
         self, model: Model, tally: Tally, entry: int, amp: bool | None
     ) -> NDArray[np.uint8]:
         """A model's class map of a patch, uint8 (P, P)."""
-        images = self._patches.read(self.split, np.array([entry])).images
-        _, prediction = predict(model, images.to(model.generator.mean.device), amp)
+        _, prediction = predict(
+            model, self._read(entry).images.to(model.generator.mean.device), amp
+        )
         return prediction[0].byte().cpu().numpy()
 
 

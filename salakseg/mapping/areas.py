@@ -220,8 +220,8 @@ def read_zones(path: Path) -> Zones:
     )
 
 
-def place_zones(zones: Zones, source: ImageSource) -> NDArray[np.object_]:
-    """The zones' polygons in the CRS of an image.
+def place_zones(zones: Zones, source: ImageSource) -> Zones:
+    """The zones, their polygons in the CRS of an image.
 
     Raises:
         InputError: the image has no CRS, or the zones cannot be brought to it.
@@ -232,9 +232,10 @@ def place_zones(zones: Zones, source: ImageSource) -> NDArray[np.object_]:
         to_image = Transformer.from_crs(
             CRS.from_user_input(zones.crs), CRS.from_wkt(source.crs.to_wkt()), always_xy=True
         )
-        return shapely.transform(
+        placed = shapely.transform(
             zones.geometries, lambda x, y: to_image.transform(x, y), interleaved=False
         )
+        return Zones(zones.path, zones.names, placed, source.crs.to_wkt())
     except (CRSError, ProjError) as error:
         raise InputError(f"{zones.path}: cannot be brought to the CRS of the image") from error
 
@@ -249,14 +250,12 @@ def measure_zones(
 ) -> list[Areas]:
     """The areas in each zone; a pixel is in it where its centre is. Zones may overlap.
 
-    Raises:
-        InputError: the image has no CRS, or the zones cannot be brought to it.
+    Args:
+        zones: in the image's CRS, from `place_zones`.
     """
-    placed = place_zones(zones, source)
-
     a, b, c, d, e, f = (~source.transform)[:6]
     found = []
-    for geometry in placed:
+    for geometry in zones.geometries:
         corners = shapely.get_coordinates(geometry)
         window = (0, 0, 0, 0)
         if len(corners) and np.isfinite(corners).all():

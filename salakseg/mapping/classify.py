@@ -21,6 +21,12 @@ from salakseg.model.weights import Model
 
 # The sums of probabilities that are held at a time; the memory of a prediction follows from it.
 SUMS_BYTES = 128 << 20
+# What a network holds for each pixel of its tiles, with room to spare (an FPN or a DeepLabV3+ in
+# float32: some 400), and what a batch may take of the memory.
+BYTES_PER_PIXEL = 1024
+CPU_BATCH_BYTES = 256 << 20
+CUDA_BATCH_SHARE = 8
+LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def classify(
     Args:
         tile: side of the tiles in pixels; None: the model's patch size.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
-        batch_size: tiles that the network takes at a time; None: by device.
+        batch_size: tiles that the network takes at a time; None: see `default_batch_size`.
         amp: mixed precision; None: where the device is fast at it.
         tta: average over the tile's eight turns and mirror images.
         sums_bytes: of the sums of probabilities at a time, `SUMS_BYTES` by default.
@@ -78,7 +84,7 @@ def classify(
     tile = model.patch_size if tile is None else tile
     down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
     device = model.generator.mean.device
-    batch_size = batch_size or (32 if device.type == "cuda" else 4)
+    batch_size = batch_size or default_batch_size(device, tile)
     places = _plan(
         down,
         across,
@@ -118,6 +124,18 @@ def classify(
                 )
 
 
+def default_batch_size(device: torch.device, tile: int) -> int:
+    """How many tiles of that side the network takes at a time, by the memory of its device.
+
+    By all of a GPU's memory, not by what is free of it: a map that was interrupted must go on with
+    the same batches. On a CPU more tiles at a time are no faster.
+    """
+    memory = CPU_BATCH_BYTES
+    if device.type == "cuda":
+        memory = torch.cuda.mem_get_info(device)[1] // CUDA_BATCH_SHARE
+    return min(LARGEST_BATCH, max(1, memory // (BYTES_PER_PIXEL * tile**2)))
+
+
 def _plan(down: Axis, across: Axis, at_once: int) -> list[tuple[range, range]]:
     """The tiles (rows, columns) of each block, at most `at_once` of them, band after band."""
     band = min(across.count, at_once)
@@ -147,8 +165,10 @@ def _read_padded(
     image, valid = source.read(
         int(top), int(left), int(row_index.max() - top + 1), int(column_index.max() - left + 1)
     )
-    place = np.ix_(row_index - top, column_index - left)
-    return image[place], valid[place]
+    # One side after the other: three times as fast as both at once.
+    for axis, index in enumerate((row_index - top, column_index - left)):
+        image, valid = image.take(index, axis), valid.take(index, axis)
+    return image, valid
 
 
 @torch.inference_mode()

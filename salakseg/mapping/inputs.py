@@ -266,9 +266,10 @@ def suggest_nodata(source: ImageSource) -> None:
     last_row, last_column = source.height - 1, source.width - 1
     rows = np.linspace(0, last_row, BORDER_SAMPLES).astype(int).tolist()
     columns = np.linspace(0, last_column, BORDER_SAMPLES).astype(int).tolist()
-    places = [(row, column) for row in rows for column in (0, last_column)]
+    # Pixel by pixel: a whole row or column of a large file would be slow to decode. One side after
+    # the other: neighbours are in one block, which GDAL then decodes once.
+    places = [(row, column) for column in (0, last_column) for row in rows]
     places += [(row, column) for row in (0, last_row) for column in columns]
-    # Pixel by pixel: a whole row or column of a large file would be slow to decode.
     samples = [source.read(row, column, 1, 1) for row, column in places]
     border = np.array([image[0, 0] for image, _ in samples])
     valid = np.array([valid[0, 0] for _, valid in samples])

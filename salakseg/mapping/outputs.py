@@ -145,16 +145,17 @@ class Shrunk:
     def add(self, block: Block) -> None:
         """Add a block's image."""
         height, width = block.labels.shape
-        if not height * width:
-            return
-        rows = np.arange(block.row, block.row + height) // self.step
-        columns = np.arange(block.column, block.column + width) // self.step
-        first_rows = np.flatnonzero(np.diff(rows, prepend=-1))
-        first_columns = np.flatnonzero(np.diff(columns, prepend=-1))
-        by_row = np.add.reduceat(block.image, first_rows, axis=0, dtype=np.uint32)
-        self.sums[np.ix_(rows[first_rows], columns[first_columns])] += np.add.reduceat(
-            by_row, first_columns, axis=1
-        )
+        top, end = block.row // self.step, ceil((block.row + height) / self.step)
+        by_row = np.zeros((end - top, width, 3), np.uint32)
+        # Every step-th line at a time: three times as fast as numpy's `add.reduceat`.
+        for first in range(min(self.step, height)):
+            lines = block.image[first :: self.step]
+            row = (block.row + first) // self.step - top
+            by_row[row : row + len(lines)] += lines
+        for first in range(min(self.step, width)):
+            lines = by_row[:, first :: self.step]
+            column = (block.column + first) // self.step
+            self.sums[top:end, column : column + lines.shape[1]] += lines
 
     def picture(self) -> Picture:
         """The shrunk image; needs all blocks."""
@@ -189,4 +190,5 @@ def write_preview(
     sheet[:height, :width] = image
     sheet[:height, width + MARGIN : 2 * width + MARGIN] = overlay(image, labels, mapping)
     sheet[height:] = key
-    Image.fromarray(sheet).save(path, pnginfo=png_info(tags))
+    # A photograph hardly gets smaller by the usual effort, which takes four times as long.
+    Image.fromarray(sheet).save(path, pnginfo=png_info(tags), compress_level=1)

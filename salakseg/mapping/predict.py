@@ -12,6 +12,7 @@ get their names only when all of them are whole.
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,8 +283,7 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
     """Classify an open image and write its files."""
     path, classes = job.image.path, job.files["classes"]
     # What does not fit is said before the work, not after it.
-    if options.zones is not None:
-        place_zones(options.zones, source)
+    zones = None if options.zones is None else place_zones(options.zones, source)
     if job.mask is not None:
         require_same_size(job.mask, (source.height, source.width))
     ground = ground_of(source, options.gsd, job.image.is_photo)
@@ -300,7 +300,7 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
     shape = source.height, source.width
     with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
         _classify_into(scratch, source, network, options, scale, shrunk, title)
-        return _write(job, scratch, source, network, options, ground, shrunk)
+        return _write(job, scratch, source, network, options, zones, ground, shrunk)
 
 
 def _classify_into(
@@ -351,6 +351,7 @@ def _write(
     source: ImageSource,
     network: Model,
     options: Options,
+    zones: Zones | None,
     ground: Ground,
     shrunk: Shrunk,
 ) -> Prediction:
@@ -365,18 +366,21 @@ def _write(
     def labels(row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
         return scratch.window("labels", row, column, height, width)
 
-    write_raster(scratch, "labels", made["classes"], source, mapping, tags)
-    write_raster(scratch, "confidence", made["confidence"], source, None, tags)
-    write_preview(made["preview"], made["classes"], shrunk, mapping, ground.side, tags)
-    whole = (0, 0, source.height, source.width)
-    areas = measure(labels, whole, ground, confusion, mapping.num_classes)
+    with ThreadPoolExecutor(1, "write") as writer:
+        # GDAL makes the overviews on one core: this map's are made beside the rest.
+        beside = writer.submit(
+            write_raster, scratch, "confidence", made["confidence"], source, None, tags
+        )
+        write_raster(scratch, "labels", made["classes"], source, mapping, tags)
+        write_preview(made["preview"], made["classes"], shrunk, mapping, ground.side, tags)
+        whole = (0, 0, source.height, source.width)
+        areas = measure(labels, whole, ground, confusion, mapping.num_classes)
+        beside.result()
     made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
     write_text(made["areas"], areas_csv([(None, areas)], mapping, ground.basis, made_by))
-    if options.zones is not None:
-        by_zone = measure_zones(
-            options.zones, labels, source, ground, confusion, mapping.num_classes
-        )
-        rows = list(zip(options.zones.names, by_zone, strict=True))
+    if zones is not None:
+        by_zone = measure_zones(zones, labels, source, ground, confusion, mapping.num_classes)
+        rows = list(zip(zones.names, by_zone, strict=True))
         write_text(made["zones"], areas_csv(rows, mapping, ground.basis, made_by))
     if options.polygons:
         smallest = min_pixels(options.min_area, ground)

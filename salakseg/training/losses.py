@@ -28,16 +28,13 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
     Returns:
         float32 scalar.
     """
-    classes = logits.shape[1]
-    # Flat (N, K) input: the 2-D loss has no deterministic CUDA kernel in some releases.
-    flat_logits = logits.permute(0, 2, 3, 1).reshape(-1, classes).float()
-    flat_labels = labels.reshape(-1).long()
-    loss = functional.cross_entropy(
-        flat_logits, flat_labels, ignore_index=IGNORE_INDEX, reduction="none"
-    )
+    # Against one-hot targets: with indices the loss has no deterministic CUDA kernel in some
+    # releases, or, flattened to 2-D, is slow on a CPU. Ignored pixels have no target: 0.
+    targets = _one_hot(labels, logits.shape[1])
+    loss = functional.cross_entropy(logits.float(), targets, reduction="none")  # (B, H, W)
     if weights is not None:
-        loss = loss * weights.reshape(-1)
-    return loss.sum() / (flat_labels != IGNORE_INDEX).sum().clamp(min=1)
+        loss = loss * weights
+    return loss.sum() / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def self_training_loss(logits: Tensor, pseudo_labels: Tensor, trust: Tensor) -> Tensor:
@@ -87,7 +84,11 @@ def drawn_class_maps(labels: Tensor, probabilities: Tensor) -> Tensor:
     Returns:
         float (B, K, H, W).
     """
-    classes = probabilities.shape[1]
-    indices = torch.arange(classes, device=labels.device).view(1, -1, 1, 1)
-    one_hot = (labels[:, None] == indices).to(probabilities.dtype)
+    one_hot = _one_hot(labels, probabilities.shape[1])
     return torch.where((labels == IGNORE_INDEX)[:, None], probabilities, one_hot)
+
+
+def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """uint8 (B, H, W) → float32 (B, K, H, W), all zeros where a pixel has no class."""
+    classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
+    return (labels[:, None] == classes).float()

@@ -110,6 +110,11 @@ def teacher_decay(iteration: int, num_steps: int) -> float:
     return min(1 - 1 / memory, iteration / (iteration + 9))
 
 
+def _float32(logits: Tensor) -> Tensor:
+    """Class after class in memory: on a CPU softmax takes a fifth of its time so."""
+    return logits.to(torch.float32, memory_format=torch.contiguous_format)
+
+
 class Step:
     """Networks, optimisers and trust of a run; calling it does one iteration.
 
@@ -143,7 +148,8 @@ class Step:
             # Beside `tiny`, the paper's D would take most of the time.
             width = 16 if generator.name == TINY_GENERATOR else 64
             dropout = PAPER_DROPOUT if recipe.method == S4GAN_PAPER else 0.0
-            self.discriminator = Discriminator(num_classes, width, dropout).to(device)
+            discriminator = Discriminator(num_classes, width, dropout)
+            self.discriminator = discriminator.to(memory_format=torch.channels_last).to(device)
             self.optimizer_D = torch.optim.Adam(
                 self.discriminator.parameters(),
                 DISCRIMINATOR_RATE,
@@ -220,7 +226,7 @@ class Step:
         assert self.discriminator is not None
         with self._autocast():
             logits = self.generator(torch.cat([x_l, x_u]))
-        logits_l, logits_u = logits.float().split([len(x_l), len(x_u)])
+        logits_l, logits_u = _float32(logits).split([len(x_l), len(x_u)])
         p_u = logits_u.softmax(1)  # (U, K, P, P)
         drawn = drawn_class_maps(y_l, logits_l.detach().softmax(1))  # (B, K, P, P)
 
@@ -235,14 +241,17 @@ class Step:
         )  # (U,)
         trust = accepted[:, None, None].expand_as(pseudo)
         loss_st = self_training_loss(logits_u, pseudo.to(torch.uint8), trust.float())
+        # As in the paper, D drops other features when it learns.
+        self.discriminator.requires_grad_(True)
+        with self._autocast():
+            scores, _ = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u.detach()]))
+        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
         self._learn(
-            x_l,
             y_l,
             logits_l,
-            drawn,
-            fakes=(x_u, p_u.detach()),
             loss_fm=loss_fm,
             loss_st=loss_st,
+            loss_d=loss_d,
             ramp=1.0,
             accepted=accepted,
             trust=trust,
@@ -261,10 +270,12 @@ class Step:
 
         # The teacher labels the weak view.
         with torch.no_grad(), self._autocast():
-            p_teacher = self.teacher(x_weak).float().softmax(1)  # (U, K, P, P)
-            if Part.TEACHER_FLIP not in without:
-                mirrored = self.teacher(x_weak.flip(-1)).float().softmax(1).flip(-1)
-                p_teacher = (p_teacher + mirrored) / 2
+            if Part.TEACHER_FLIP in without:
+                p_teacher = _float32(self.teacher(x_weak)).softmax(1)  # (U, K, P, P)
+            else:
+                both = _float32(self.teacher(torch.cat([x_weak, x_weak.flip(-1)])))
+                upright, mirrored = both.softmax(1).chunk(2)
+                p_teacher = (upright + mirrored.flip(-1)) / 2
         confidence, labels = p_teacher.max(1)  # (U, P, P)
         pseudo = labels.to(torch.uint8)
 
@@ -280,19 +291,24 @@ class Step:
         x_strong = drawn_parts.mix(x_strong, x_l)
         with self._autocast():
             logits = self.generator(torch.cat([x_l, x_strong]))
-        logits_l, logits_u = logits.float().split([len(x_l), len(x_strong)])
+        logits_l, logits_u = _float32(logits).split([len(x_l), len(x_strong)])
         p_u = logits_u.softmax(1)
         p_l = logits_l.detach().softmax(1)
         drawn = drawn_class_maps(y_l, p_l)  # (B, K, P, P)
 
-        # D looks, without learning: features of drawn maps and of G's, scores of the teacher's.
+        # D looks at G's maps of the strong view, without learning: G learns through it.
         self.discriminator.requires_grad_(False)
         with self._autocast():
+            _, fake = self.discriminator(x_strong, p_u)
+        # Then at what it learns from and judges images by: drawn maps, G's of the same images, or
+        # it could tell the sides by the image alone, and the teacher's. No gradient of G in these.
+        self.discriminator.requires_grad_(True)
+        with self._autocast():
             scores, features = self.discriminator(
-                torch.cat([x_l, x_strong, x_weak]), torch.cat([drawn, p_u, p_teacher])
+                torch.cat([x_l, x_l, x_weak]), torch.cat([drawn, p_l, p_teacher])
             )
-        real, fake, _ = features.float().split([len(x_l), len(x_strong), len(x_weak)])
-        loss_fm = feature_matching_loss(real, fake)
+        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
+        loss_fm = feature_matching_loss(features[: len(x_l)].detach().float(), fake.float())
         accepted = self.image_trust.accepted(
             scores[-len(x_weak) :].detach(), confidence.mean((1, 2))
         )  # (U,)
@@ -313,14 +329,11 @@ class Step:
         if Part.SUPERVISED_START in without:
             ramp = 1.0
         self._learn(
-            x_l,
             y_l,
             logits_l,
-            drawn,
-            # G's maps of the *labelled* images too, or D could tell the sides by the image alone.
-            fakes=(torch.cat([x_l, x_weak]), torch.cat([p_l, p_teacher])),
             loss_fm=loss_fm,
             loss_st=loss_st,
+            loss_d=loss_d,
             ramp=ramp,
             accepted=accepted,
             trust=trust,
@@ -328,31 +341,21 @@ class Step:
 
     def _learn(
         self,
-        x_l: Tensor,
         y_l: Tensor,
         logits_l: Tensor,
-        drawn: Tensor,
         *,
-        fakes: tuple[Tensor, Tensor],
         loss_fm: Tensor,
         loss_st: Tensor,
+        loss_d: Tensor,
         ramp: float,
         accepted: Tensor,
         trust: Tensor,
     ) -> None:
-        """G descends L_G; then D its own loss, drawn maps against `fakes` (images and maps)."""
-        assert self.discriminator is not None
-        # L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
+        """G descends L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST; D its own loss."""
         loss_ce = cross_entropy_loss(logits_l, y_l)
         lambda_st = self.recipe.lambda_st * ramp
         loss_g = loss_ce + self.recipe.lambda_fm * loss_fm + lambda_st * loss_st
         self._descend(loss_g, self.optimizer, self.scaler)
-
-        self.discriminator.requires_grad_(True)
-        images, maps = fakes
-        with self._autocast():
-            scores, _ = self.discriminator(torch.cat([x_l, images]), torch.cat([drawn, maps]))
-        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
         self._descend(loss_d, self.optimizer_D, self.scaler_D)
 
         self._note(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,8 +27,9 @@ from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping.classify import classify
+from salakseg.mapping.classify import Block, classify, default_batch_size
 from salakseg.mapping.inputs import find_inputs
+from salakseg.mapping.outputs import Shrunk
 from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
 from tests.mapping.samples import GEO, MAPPING, BrightestBand, coloured, smooth_image, source_of
@@ -88,6 +90,15 @@ def test_the_result_does_not_depend_on_how_the_image_is_cut_into_blocks(
     # A batch of another size may round the last bit of a probability differently.
     assert (labels != cut_labels).mean() < 1e-4
     assert np.abs(confidence.astype(int) - cut_confidence).max() <= 1
+
+
+def test_a_batch_fits_the_memory_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_batch_size(torch.device("cpu"), 256) == 4
+    assert default_batch_size(torch.device("cpu"), 5000) == 1
+    for gigabytes, tile, tiles in ((8, 256, 16), (16, 256, 32), (16, 1024, 2), (80, 64, 64)):
+        memory = (1, gigabytes << 30)  # free of it: next to nothing, which must not matter
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, memory=memory: memory)
+        assert default_batch_size(torch.device("cuda"), tile) == tiles
 
 
 def test_blocks_do_not_grow_with_the_image(
@@ -313,6 +324,21 @@ def test_the_preview_shows_the_image_and_the_classes_over_it(
     np.testing.assert_array_equal(preview[100, width - 100], (0, 240, 0))
     np.testing.assert_array_equal(preview[100, -width + 100], (220, 15, 15))
     np.testing.assert_array_equal(preview[100, -100], (15, 220, 45))
+
+
+def test_the_shrunk_image_is_the_mean_of_its_pixels_however_the_blocks_are_cut() -> None:
+    image = smooth_image(1303, 2400)
+    shrunk = Shrunk(*image.shape[:2])
+    for top, bottom in ((0, 2), (2, 2), (2, 700), (700, 1303)):
+        for left, right in ((0, 1201), (1201, 2400)):
+            part = image[top:bottom, left:right]
+            labels = part[..., 0]
+            shrunk.add(Block(top, left, labels, labels, part, torch.empty(0)))
+    step = shrunk.step
+    assert (step, shrunk.picture().shape) == (3, (435, 800, 3))
+    for row, column in ((0, 0), (233, 400), (434, 799)):  # of the last row a third is there
+        mean = image[row * step :][:step, column * step :][:, :step].mean((0, 1))
+        np.testing.assert_array_equal(shrunk.picture()[row, column], mean.round())
 
 
 def test_a_plain_black_border_is_spoken_of_unless_it_is_known(

@@ -1,0 +1,166 @@
+"""The share of an evaluation that counting takes, and our confusion matrix against torchmetrics'.
+
+    pip install "salakseg[bench]"
+    python benchmarks/eval_speed.py
+
+Scores a network (random weights) on 256-pixel patches of the samples. The clock runs inside: the
+pass of `salakseg.evaluate` from its first patch to its last, and in it all that counts (confusion
+matrices, calibration, boundaries). What is left is reading and predicting. The tables, pictures and
+the report that follow the pass cost the same for any number of patches, and are given apart.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from unittest import mock
+
+import torch
+from claims import report, take_turns
+from predict_speed import REALISTIC, wait
+from samples import SAMPLES
+
+import salakseg
+from salakseg.classes import read_class_mapping
+from salakseg.console import console
+from salakseg.data.shards import read_shards
+from salakseg.device import select_device
+from salakseg.evaluation import scoring
+from salakseg.metrics import confusion_matrix
+from salakseg.model.generator import TINY_GENERATOR, create_generator
+from salakseg.model.weights import Model, save_model
+
+SALAK_VAL = 2571  # patches: a fifth of the labelled ones of the Salak data
+
+
+class Clock:
+    """Sums up the seconds that functions take, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, timed."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            wait(self.device)
+            began = perf_counter()
+            result = function(*arguments, **named)
+            wait(self.device)
+            self.seconds += perf_counter() - began
+            return result
+
+        return timed
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    console.quiet = True
+    device = select_device(options.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
+        shards = pack(work)
+        for name in (REALISTIC, TINY_GENERATOR):
+            torch.manual_seed(0)
+            file = work / f"{name}.pth"
+            save_model(file, Model(create_generator(name, mapping.num_classes, "none"), mapping))
+            counting(file, shards, options.turns, device)
+    against_torchmetrics(mapping.num_classes, options.turns, device)
+
+
+def pack(work: Path) -> Path:
+    """Shards of the samples, all photographs but one for validation."""
+    salakseg.patchify(SAMPLES, out=work / "data", size=256)
+    names = sorted(path.stem for path in (SAMPLES / "images").iterdir())
+    rows = ["base_image,split", f"{names[0]},train", *(f"{name},val" for name in names[1:])]
+    (work / "split.csv").write_text("\n".join(rows), encoding="utf-8")
+    salakseg.index(work / "data", out=work / "index", split_file=work / "split.csv")
+    salakseg.shard(index_dir=work / "index", out=work / "shards")
+    return work / "shards"
+
+
+def counting(file: Path, shards: Path, turns: int, device: torch.device) -> None:
+    """The seconds of counting against those of the pass, and of what follows it."""
+    patches = len(read_shards(shards).split("val"))
+    whole, counted, after = [], [], []
+    for turn in range(turns + 1):
+        in_pass, in_counting = Clock(device), Clock(device)
+        counters = ("confusion_matrices", "diagnose")
+        inside = {name: in_counting.around(getattr(scoring, name)) for name in counters}
+        add = in_counting.around(scoring._Counter.add)
+        score = in_pass.around(scoring.ShardSplit.score)
+        with (
+            mock.patch.multiple(scoring, **inside),
+            mock.patch.object(scoring._Counter, "add", lambda *given, add=add: add(*given)),
+            mock.patch.object(
+                scoring.ShardSplit, "score", lambda *given, score=score: score(*given)
+            ),
+        ):
+            began = perf_counter()
+            salakseg.evaluate(file, shards_dir=shards, out=file.parent / "eval", device=str(device))
+            seconds = perf_counter() - began
+        if turn:  # the first one warms up
+            whole.append(in_pass.seconds)
+            counted.append(in_counting.seconds)
+            after.append(seconds - in_pass.seconds)
+    report(
+        f"eval: counting in a pass over {patches} patches, {file.stem}",
+        f"{statistics.median(counted):.3f} s",
+        f"{statistics.median(whole):.2f} s",
+        [part / all_ for part, all_ in zip(counted, whole, strict=True)],
+        at_most=0.02 if file.stem == REALISTIC else None,
+    )
+    fixed, a_patch = statistics.median(after), statistics.median(whole) / patches
+    print(
+        f"beside the pass (loading, tables, pictures, report): {fixed:.2f} s, "
+        f"{fixed / (fixed + a_patch * SALAK_VAL):.1%} of an evaluation on {SALAK_VAL} such patches"
+    )
+
+
+def against_torchmetrics(num_classes: int, turns: int, device: torch.device) -> None:
+    """Both confusion matrices of one batch, which must agree."""
+    try:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+    except ImportError:
+        print("torchmetrics is not installed (pip install torchmetrics): its row is left out")
+        return
+    generator = torch.Generator().manual_seed(0)
+    size = (16, 256, 256)
+    truth = torch.randint(num_classes + 1, size, dtype=torch.uint8, generator=generator)
+    truth = truth.masked_fill(truth == num_classes, 255).to(device)
+    prediction = torch.randint(num_classes, size, generator=generator).to(device)
+
+    def ours() -> torch.Tensor:
+        matrix = confusion_matrix(truth, prediction, num_classes)
+        wait(device)
+        return matrix
+
+    def theirs() -> torch.Tensor:
+        matrix = multiclass_confusion_matrix(
+            prediction, truth.long(), num_classes, ignore_index=255
+        )
+        wait(device)
+        return matrix
+
+    if not torch.equal(ours(), theirs()):
+        raise SystemExit("the two confusion matrices differ")
+    mine, other = take_turns([ours, theirs], 5 * turns)
+    report(
+        f"eval: the confusion matrix of {' × '.join(map(str, size))} pixels, against torchmetrics'",
+        f"{1000 * statistics.median(mine):.1f} ms",
+        f"{1000 * statistics.median(other):.1f} ms",
+        [b / a for a, b in zip(mine, other, strict=True)],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""What earlier runs of `index` found in files that have not changed since: index/checked.json.gz.
+
+A file counts as unchanged while its size and time of change are those it had when it was opened.
+The cache holds for one DATA, one class mapping (masks) and one version of the code that checks;
+another one, or a damaged file (gzip has a CRC), is as good as none.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+import salakseg.classes
+import salakseg.data.checks
+import salakseg.imagery.photo
+from salakseg.classes import ClassMapping
+from salakseg.data.checks import (
+    ImageCheck,
+    MaskCheck,
+    Workers,
+    check_images,
+    check_masks,
+    hash_files,
+)
+from salakseg.files import atomic_path
+
+# Two changes within the clock of the file system (2 s on FAT) leave the same time.
+TOO_NEW = 2_000_000_000  # nanoseconds
+FASTEST = 1  # gzip's level
+
+
+class CheckCache:
+    """Checks files, or says what was found when they were last opened.
+
+    Args:
+        path: the cache file; need not exist.
+        data: the folder that all names are relative to.
+        mapping: the classes of the masks.
+        use: False opens every file again.
+    """
+
+    def __init__(self, path: Path, data: Path, mapping: ClassMapping, use: bool = True) -> None:
+        self._path, self._data, self._mapping = path, data, mapping
+        self._header = {
+            "data": data.absolute().as_posix(),
+            "code": _version_of_the_checks(),
+            "classes": mapping.as_plain(),
+        }
+        known = _read(path) if use else {}
+        if any(known.get(name) != self._header[name] for name in ("data", "code")):
+            known = {}
+        if known.get("classes") != self._header["classes"]:
+            known["masks"] = {}
+        # Name → [time of change, size and what else the result depends on], result.
+        self._known: dict[str, dict[str, Any]] = {
+            kind: known.get(kind, {}) for kind in ("images", "masks", "hashes")
+        }
+        self._news = False
+        self.masks_changed = 0
+        self.pixels_corrected = 0
+
+    def images(self, workers: Workers, names: Sequence[str]) -> list[ImageCheck]:
+        """As `checks.check_images`."""
+        found = self._look_up(
+            "images", names, names, lambda unknown: check_images(workers, self._data, unknown)
+        )
+        return [ImageCheck(*check) for check in found]
+
+    def masks(
+        self, workers: Workers, names_and_sizes: Sequence[tuple[str, int, int]]
+    ) -> list[MaskCheck]:
+        """As `checks.check_masks`.
+
+        Also counts in `masks_changed` the masks whose file changed since it was last read and that
+        hold other classes than then, and in `pixels_corrected` by how many pixels at least: a
+        pixel less of one class and one more of another is one pixel.
+        """
+        before = self._known["masks"].copy()
+        names = [name for name, _, _ in names_and_sizes]
+        found = [
+            MaskCheck(*check)
+            for check in self._look_up(
+                "masks",
+                names,
+                names_and_sizes,
+                lambda unknown: check_masks(workers, self._data, unknown, self._mapping),
+            )
+        ]
+        for name, new in zip(names, found, strict=True):
+            if name in before and not new.error:
+                old = MaskCheck(*before[name][1])
+                differences = [
+                    abs(a - b)
+                    for a, b in zip(
+                        (old.ignored, *old.pixels), (new.ignored, *new.pixels), strict=True
+                    )
+                ]
+                self.masks_changed += any(differences)
+                self.pixels_corrected += sum(differences) // 2
+        return found
+
+    def hashes(self, workers: Workers, names: Sequence[str]) -> list[str]:
+        """As `checks.hash_files`."""
+        return self._look_up(
+            "hashes", names, names, lambda unknown: hash_files(workers, self._data, unknown)
+        )
+
+    def save(self, listed: set[str]) -> None:
+        """Write the cache file, if there is anything new, without files that are not `listed`."""
+        kept = {
+            kind: {name: entry for name, entry in known.items() if name in listed}
+            for kind, known in self._known.items()
+        }
+        if self._news or kept != self._known:
+            with (
+                atomic_path(self._path) as temporary,
+                open(temporary, "wb") as file,
+                gzip.GzipFile("", "wb", FASTEST, file, mtime=0) as packed,
+            ):
+                packed.write(json.dumps(self._header | kept, ensure_ascii=False).encode())
+
+    def _look_up(
+        self,
+        kind: str,
+        names: Sequence[str],
+        items: Sequence[Any],
+        check: Callable[[list[Any]], list[Any]],
+    ) -> list[Any]:
+        """The result of each of `items`; `check` is given those that are not known."""
+        known, root = self._known[kind], os.fspath(self._data)
+        results: list[Any] = [None] * len(names)
+        unknown: list[tuple[int, list[int]]] = []
+        for place, (name, item) in enumerate(zip(names, items, strict=True)):
+            try:
+                file = os.stat(f"{root}/{name}")  # noqa: PTH116
+                state = [file.st_mtime_ns, file.st_size]
+            except OSError:
+                state = []
+            if state and kind == "masks":
+                state += item[1:]  # the size of the image
+            entry = known.get(name)
+            if entry is not None and entry[0] == state:
+                results[place] = entry[1]
+                continue
+            if state and abs(time.time_ns() - state[0]) < TOO_NEW:
+                state = []
+            unknown.append((place, state))
+        checked = check([items[place] for place, _ in unknown])
+        for (place, state), result in zip(unknown, checked, strict=True):
+            results[place] = result
+            self._news |= known.pop(names[place], None) is not None
+            # An error may lie outside the file: rights, a network drive.
+            if state and not getattr(result, "error", ""):
+                known[names[place]] = (state, result)
+                self._news = True
+        return results
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with gzip.open(path, "rb") as file:
+            content = json.load(file)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _version_of_the_checks() -> str:
+    """Changes with every change to the code that decides what is found."""
+    version = hashlib.sha256(f"Pillow {PIL.__version__}".encode())
+    for module in (salakseg.classes, salakseg.data.checks, salakseg.imagery.photo):
+        version.update(Path(str(module.__file__)).read_bytes())
+    return version.hexdigest()
