@@ -20,7 +20,7 @@ from salakseg import index, patchify
 from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
 from salakseg.cli import app
 from salakseg.data.index import PATCH_COLUMNS
-from salakseg.data.patchify import LAYOUT_COLUMNS
+from salakseg.data.layout import LAYOUT_COLUMNS
 from salakseg.mapping.areas import HEADER
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, model_content

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salakseg.data.layout import LAYOUT, read_layout
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.data.split import SPLITS
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 
 PATCH_NAME = re.compile(r"(.+)_patch_(\d{1,9})_(\d{1,9})", re.DOTALL)
-LAYOUT_COLUMNS = ("patch", "base_image", "row", "column", "x", "y", "pixel_size")
+PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def find_folders(data: Path) -> list[Folder]:
         elif above[2].lower() in ("images", "masks") and files:
             part = parts.setdefault(above[0] or ".", {})
             part["unread"] = part.get("unread", 0) + len(files)
-    return [
-        Folder(name, layout="layout.csv" in listed[name], **parts[name]) for name in sorted(parts)
-    ]
+    return [Folder(name, layout=LAYOUT in listed[name], **parts[name]) for name in sorted(parts)]
 
 
 def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
@@ -106,7 +105,7 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         images = _by_stem(f"{where}{folder.images}", folder.image_files, "image", problems)
         masks = _by_stem(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
         found_masks += len(masks)
-        layout = _read_layout(data / folder.name / "layout.csv") if folder.layout else {}
+        layout = _laid_out(data / folder.name / LAYOUT) if folder.layout else {}
         unparsed: list[str] = []
         for stem, image in images.items():
             place = layout.get(stem)
@@ -214,35 +213,14 @@ def _why_nothing(data: Path, folders: list[Folder]) -> str:
     )
 
 
-def _read_layout(path: Path) -> dict[str, tuple[Any, ...]]:
+def _laid_out(path: Path) -> dict[str, tuple[Any, ...]]:
     """Patch → base image, row, column, pixel size, x, y."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        lacking = [name for name in LAYOUT_COLUMNS if name not in table]
-        if lacking:
-            raise InputError(
-                f"{path}: no column {', '.join(lacking)}; make it again with salakseg patchify, "
-                "or remove it"
-            )
-        numbers = {name: table[name].map(int) for name in ("row", "column", "x", "y")}
-        sizes = [float(text) if text else None for text in table["pixel_size"]]
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged ({str(error).strip()}); make it again with salakseg patchify, or "
-            "remove it"
-        ) from error
-    rows = zip(
-        table["base_image"],
-        numbers["row"],
-        numbers["column"],
-        sizes,
-        numbers["x"],
-        numbers["y"],
-        strict=True,
-    )
-    return dict(zip(table["patch"], rows, strict=True))
+    places = {}
+    for patch, row in read_layout(path, PLACE_COLUMNS).items():
+        row_number, column, x, y = (int(row[name]) for name in ("row", "column", "x", "y"))
+        size = float(row["pixel_size"]) if row["pixel_size"] else None
+        places[patch] = (row["base_image"], row_number, column, size, x, y)
+    return places
 
 
 def base_images_of(patches: pd.DataFrame) -> pd.DataFrame:

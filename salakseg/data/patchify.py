@@ -44,6 +44,7 @@ from salakseg.classes import (
     sizes_agree,
 )
 from salakseg.console import console, progress
+from salakseg.data.layout import LAYOUT, LAYOUT_COLUMNS, read_layout
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
 from salakseg.imagery.area import ground_pixel_size
@@ -55,24 +56,7 @@ from salakseg.imagery.photo import (
     rgb8_of,
 )
 
-LAYOUT_COLUMNS = (
-    "patch",
-    "base_image",
-    "row",
-    "column",
-    "x",
-    "y",
-    "width",
-    "height",
-    "image_width",
-    "image_height",
-    "pixel_size",
-    "crs",
-    "transform",
-    "source",
-)
 PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png")
-LAYOUT = "layout.csv"
 RECORD = ".patchify.json"
 RECORD_FORMAT = "salakseg-patchify-1"
 SMALLEST_SIZE = 32
@@ -585,9 +569,8 @@ def _read_layouts(out: Path, photos: Sequence[Photo]) -> dict[str, list[Sequence
     for folder in {photo.folder for photo in photos}:
         path = out / folder / LAYOUT
         if path.is_file():
-            with _reading(path), open(path, encoding="utf-8", newline="") as file:
-                for row in list(csv.reader(file))[1:]:
-                    rows[row[-1]].append(row)
+            for row in read_layout(path, LAYOUT_COLUMNS).values():
+                rows[row["source"]].append([row[name] for name in LAYOUT_COLUMNS])
     return rows
 
 

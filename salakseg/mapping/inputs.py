@@ -1,6 +1,5 @@
 """What the user named → the images to map: files, or patches put together to their base images."""
 
-import csv
 import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,14 @@ from rasterio.errors import CRSError
 
 from salakseg.console import console
 from salakseg.data.folders import PATCH_NAME, find_folders
+from salakseg.data.layout import LAYOUT, read_layout
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, Pixels, open_image, quiet_gdal
 from salakseg.imagery.windows import paste
 
 RASTER_SUFFIXES = (*IMAGE_SUFFIXES, ".vrt")
+PLACE_COLUMNS = ("base_image", "x", "y", "width", "height", "image_width", "image_height")
 # Decoded patches that are kept while a base image is read: a hundred megabytes of 256 × 256.
 CACHED_PATCHES = 512
 FLAT_BORDER_SHARE = 0.25
@@ -121,7 +122,10 @@ def _in_folder(folder: Path) -> list[Input]:
 
 
 def _images_or_patches(folder: Path, names: list[str], prefix: str) -> list[Input]:
-    layout = _read_layout(folder.parent / "layout.csv") if folder.name.lower() == "images" else {}
+    file = folder.parent / LAYOUT
+    layout: dict[str, dict[str, str]] = {}
+    if folder.name.lower() == "images" and file.exists():
+        layout = read_layout(file, PLACE_COLUMNS)
     matches = {name: PATCH_NAME.fullmatch(Path(name).stem) for name in names}
     if not all(matches[name] or Path(name).stem in layout for name in names):
         return [Input(folder / name, prefix + Path(name).stem) for name in names]
@@ -153,23 +157,6 @@ def _size(path: Path) -> tuple[int, int]:
             return image.size
     except OSError as error:
         raise InputError(f"{path}: the image cannot be read ({error})") from error
-
-
-def _read_layout(path: Path) -> dict[str, dict[str, str]]:
-    """Patch → its row; empty where there is no such file."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = {row["patch"]: row for row in csv.DictReader(file)}
-        for row in rows.values():
-            for name in ("x", "y", "width", "height", "image_width", "image_height"):
-                int(row[name])
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); make it again with salakseg patchify, or remove it"
-        ) from error
-    return rows
 
 
 @contextmanager
@@ -235,7 +222,7 @@ def _place(image: Input) -> tuple[Any, Any]:
         crs = CRS.from_user_input(layout["crs"]) if layout.get("crs") else None
         numbers = [float(text) for text in layout.get("transform", "").split()]
     except (CRSError, ValueError) as error:
-        raise InputError(f"{image.path.parent.parent / 'layout.csv'}: {error}") from error
+        raise InputError(f"{image.path.parent.parent / LAYOUT}: {error}") from error
     return crs, Affine(*numbers) if len(numbers) == 6 else None
 
 

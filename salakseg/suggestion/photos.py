@@ -3,7 +3,6 @@
 `patchify` notes in layout.csv which image a patch was cut from, and in its record where that lay.
 """
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from salakseg.classes import IGNORE_INDEX, read_mask
 from salakseg.data.index import Index
-from salakseg.data.patchify import LAYOUT, RECORD
+from salakseg.data.layout import LAYOUT, read_layout
+from salakseg.data.patchify import RECORD
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, Pixels, open_image
@@ -165,7 +165,7 @@ def find_photo(index: Index, folder: str, base_image: str, patch: str = "") -> P
 def _sources(folder: Path) -> dict[str, str]:
     """Base image → its file relative to patchify's DATA, by the folder's layout.csv."""
     try:
-        with open(folder / LAYOUT, encoding="utf-8", newline="") as file:
-            return {row["base_image"]: row["source"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError):
+        rows = read_layout(folder / LAYOUT, ("base_image", "source"))
+    except InputError:  # then the patches themselves are shown
         return {}
+    return {row["base_image"]: row["source"] for row in rows.values()}

@@ -328,7 +328,7 @@ def test_layout_says_where_a_patch_lies(data: Path) -> None:
     assert (row["base_image"], row["row"], row["column"]) == ("photo tile1", 7, 3)
     assert (row["x"], row["y"], row["pixel_size"]) == (192, 17, 0.0275)
     (data / "flight-1/layout.csv").write_text("patch,x\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"layout\.csv: no column base_image"):
+    with pytest.raises(InputError, match=r"layout\.csv: damaged \(no column base_image"):
         index(data, num_workers=1)
 
 

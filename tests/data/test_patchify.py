@@ -17,7 +17,8 @@ from rasterio.transform import from_origin
 
 from salakseg.classes import read_class_mapping, read_mask
 from salakseg.data import patchify as patchify_module
-from salakseg.data.patchify import LAYOUT_COLUMNS, patch_places, patchify
+from salakseg.data.layout import LAYOUT_COLUMNS
+from salakseg.data.patchify import patch_places, patchify
 from salakseg.errors import InputError, WorkError
 from salakseg.imagery.photo import read_photo
 
