@@ -41,10 +41,13 @@ def report(
     A claim without a goal is there for reference.
     """
     middle = statistics.median(ratios)
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    digits = 2 if middle >= 0.1 else 4
+    ratio = f"{middle:.{digits}f}"
+    if len(ratios) > 1:
+        ratio += f" ({min(ratios):.{digits}f} to {max(ratios):.{digits}f})"
     goal, met = "", ""
     if at_least is not None:
         goal, met = f"≥ {at_least:g}", "yes" if middle >= at_least else "**no**"
     if at_most is not None:
         goal, met = f"≤ {at_most:g}", "yes" if middle <= at_most else "**no**"
-    print(f"| {claim} | {ours} | {other} | {middle:.2f}{spread} | {goal} | {met} |", flush=True)
+    print(f"| {claim} | {ours} | {other} | {ratio} | {goal} | {met} |", flush=True)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from claims import report
 from samples import pack_samples
 
 from salakseg.data.shards import read_shards
@@ -71,11 +72,14 @@ def main() -> None:
                 plain.append(iterate(3 + 2 * pair, False, saver))
                 saved.append(iterate(4 + 2 * pair, True, saver))
         extra = [with_save - without for with_save, without in zip(saved, plain, strict=True)]
-        share = statistics.median(extra) / (SAVE_EVERY * statistics.median(plain))
-        print(f"iteration: {statistics.median(plain):.3f} s")
-        print(f"with a save: {statistics.median(saved):.3f} s")
         print(f"extra a save: {min(extra):.3f} to {max(extra):.3f} s")
-        print(f"a save every {SAVE_EVERY} iterations costs {share:.2%} of the loop (goal: < 1 %)")
+        report(
+            f"train: a save every {SAVE_EVERY} iterations, share of the loop, {options.generator}",
+            f"{statistics.median(saved):.2f} s with a save",
+            f"{statistics.median(plain):.2f} s without",
+            [one / (SAVE_EVERY * statistics.median(plain)) for one in extra],
+            at_most=0.01,
+        )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from salakseg.model.weights import Model
 
 # The sums of probabilities that are held at a time; the memory of a prediction follows from it.
 SUMS_BYTES = 128 << 20
-# What a network holds for each pixel of its tiles, with room to spare (an FPN or a DeepLabV3+ in
-# float32: some 400), and what a batch may take of the memory.
+# What a network holds for each pixel of its tiles, with room to spare (in float32 an FPN on
+# EfficientNet-Lite0 some 300, a U-Net on ResNet-34 some 520), and what a batch may take of the
+# memory.
 BYTES_PER_PIXEL = 1024
 CPU_BATCH_BYTES = 256 << 20
 CUDA_BATCH_SHARE = 8
@@ -128,7 +129,7 @@ def default_batch_size(device: torch.device, tile: int) -> int:
     """How many tiles of that side the network takes at a time, by the memory of its device.
 
     By all of a GPU's memory, not by what is free of it: a map that was interrupted must go on with
-    the same batches. On a CPU more tiles at a time are no faster.
+    the same batches.
     """
     memory = CPU_BATCH_BYTES
     if device.type == "cuda":
