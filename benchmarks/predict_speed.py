@@ -42,7 +42,7 @@ OVERLAP = 0.25
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=2000, help="of the orthomosaic, in pixels")
+    parser.add_argument("--side", type=int, default=4000, help="of the orthomosaic, in pixels")
     parser.add_argument("--strides", type=int, default=6, help="side of the image for MONAI")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="auto")
