@@ -58,7 +58,7 @@ def parse(line: str) -> None:
     words = shlex.split(line)[1:]
     if words[0].startswith("--"):
         group.make_context("salakseg", list(words), resilient_parsing=True)
-        assert words[0] in {name for option in group.params for name in option.opts}, line
+        assert words[0] in {"--help", *(n for option in group.params for n in option.opts)}, line
         return
     command = group.commands[words[0]]
     # A sentence may name an option alone, without its value or the arguments.
