@@ -16,8 +16,9 @@ What is compared:
 - `s4gan-paper` has the paper's losses and decisions: the same number of images through G, forwards
   and backwards. Ours does more: augmentation of the batch (the public loops do it in the loader,
   which is not timed here), the running mean of G's weights that is evaluated, a confusion matrix of
-  the training batches, AdamW instead of SGD. Ours does less: D sees half the resolution. As in most
-  published runs, D accepts few or no images here, which saves the published loop its self-training
+  the training batches, AdamW instead of SGD. Ours does less: D sees half the resolution, and beside
+  `tiny` it has a quarter of the channels, so that a ratio with `tiny` says more about D than about
+  the loop. The published D, fresh here, accepts no image, which saves that loop its self-training
   loss; ours computes it anyway.
 - `s4gan` does all of that and G's work half as often again: a teacher, two forwards without
   backwards on the unlabelled images, as they are and mirrored; and D sees three kinds of pairs
