@@ -2,8 +2,7 @@
 
     python benchmarks/bench.py [NAME…]
 
-What a program says is shown as it comes; the rows of the table are printed together at the end,
-and again by `docs/performance.md`, which quotes them with the machine.
+What a program says is shown as it comes, and its rows once more at the end, all together.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The share of an evaluation that counting takes, and our confusion matrix against torchmetrics'.
 
-    pip install "salakseg[bench]"
+    pip install -e ".[bench]"
     python benchmarks/eval_speed.py
 
 Scores a network (random weights) on 256-pixel patches of the samples. The clock runs inside: the
@@ -19,20 +19,19 @@ from typing import Any
 from unittest import mock
 
 import torch
-from claims import report, take_turns
-from predict_speed import REALISTIC, wait
-from samples import SAMPLES
+from claims import ratios, report, take_turns
+from predict_speed import wait
+from samples import REALISTIC, SAMPLES, pack_samples, random_model
 
 import salakseg
-from salakseg.classes import read_class_mapping
 from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.device import select_device
 from salakseg.evaluation import scoring
 from salakseg.metrics import confusion_matrix
-from salakseg.model.generator import TINY_GENERATOR, create_generator
-from salakseg.model.weights import Model, save_model
+from salakseg.model.generator import TINY_GENERATOR
 
+ROLES = ("train", *["val"] * 7)
 SALAK_VAL = 2571  # patches: a fifth of the labelled ones of the Salak data
 
 
@@ -67,25 +66,12 @@ def main() -> None:
     device = select_device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
-        shards = pack(work)
+        shards = pack_samples(work, size=256, roles=ROLES)
         for name in (REALISTIC, TINY_GENERATOR):
-            torch.manual_seed(0)
-            file = work / f"{name}.pth"
-            save_model(file, Model(create_generator(name, mapping.num_classes, "none"), mapping))
+            file = random_model(work / f"{name}.pth", name, SAMPLES / "class_mapping.csv")
             counting(file, shards, options.turns, device)
-    against_torchmetrics(mapping.num_classes, options.turns, device)
-
-
-def pack(work: Path) -> Path:
-    """Shards of the samples, all photographs but one for validation."""
-    salakseg.patchify(SAMPLES, out=work / "data", size=256)
-    names = sorted(path.stem for path in (SAMPLES / "images").iterdir())
-    rows = ["base_image,split", f"{names[0]},train", *(f"{name},val" for name in names[1:])]
-    (work / "split.csv").write_text("\n".join(rows), encoding="utf-8")
-    salakseg.index(work / "data", out=work / "index", split_file=work / "split.csv")
-    salakseg.shard(index_dir=work / "index", out=work / "shards")
-    return work / "shards"
+        num_classes = read_shards(shards).mapping.num_classes
+    against_torchmetrics(num_classes, options.turns, device)
 
 
 def counting(file: Path, shards: Path, turns: int, device: torch.device) -> None:
@@ -116,7 +102,7 @@ def counting(file: Path, shards: Path, turns: int, device: torch.device) -> None
         f"eval: counting in a pass over {patches} patches, {file.stem}",
         f"{statistics.median(counted):.3f} s",
         f"{statistics.median(whole):.2f} s",
-        [part / all_ for part, all_ in zip(counted, whole, strict=True)],
+        ratios(counted, whole),
         at_most=0.02 if file.stem == REALISTIC else None,
     )
     fixed, a_patch = statistics.median(after), statistics.median(whole) / patches
@@ -158,7 +144,7 @@ def against_torchmetrics(num_classes: int, turns: int, device: torch.device) -> 
         f"eval: the confusion matrix of {' × '.join(map(str, size))} pixels, against torchmetrics'",
         f"{1000 * statistics.median(mine):.1f} ms",
         f"{1000 * statistics.median(other):.1f} ms",
-        [b / a for a, b in zip(mine, other, strict=True)],
+        ratios(other, mine),
     )
 
 

@@ -11,21 +11,18 @@ of disk for a while.
 """
 
 import argparse
-import io
 import os
 import shutil
 import statistics
-import sys
 import tempfile
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from claims import report, seconds, take_turns
+from claims import drop_pages, peak_memory, ratios, report, seconds, take_turns
 from PIL import Image
-from samples import SAMPLES
+from samples import SAMPLES, png, with_note
 
 from salakseg.classes import read_class_mapping
 from salakseg.data.checks import MASKS_A_CHUNK, check_masks, worker_processes
@@ -42,7 +39,6 @@ SALAK = {
     "salak-1-6": (88_577, 0),
 }
 ROWS, COLUMNS = 15, 22  # of a 5472×3648 photograph in patches of 256
-END_CHUNK = 12  # bytes of a PNG's last chunk
 SIZE = 256
 TURNS = 3
 
@@ -65,19 +61,10 @@ def draw_tree(data: Path, images: int) -> None:
             base, place = divmod(number, ROWS * COLUMNS)
             row, column = divmod(place, COLUMNS)
             name = f"DJI_{base + 1:04d}_patch_{row:03d}_{column:03d}.png"
-            note = f"tEXtComment\0{folder} {number}".encode()
-            chunk = (len(note) - 4).to_bytes(4, "big") + note + zlib.crc32(note).to_bytes(4, "big")
-            content = blank[:-END_CHUNK] + chunk + blank[-END_CHUNK:]
+            content = with_note(blank, f"{folder} {number}")
             (data / folder / "images" / name).write_bytes(content)
             if number < round(mask_count * share):
                 (data / folder / "masks" / name).write_bytes(masks[number % len(masks)])
-
-
-def png(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def bare_listing(folder: str) -> int:
@@ -96,29 +83,6 @@ def decode_masks(root: str, names: Sequence[str]) -> list[int]:
         with Image.open(f"{root}/{name}") as mask:
             sizes.append(np.asarray(mask).size)
     return sizes
-
-
-def drop_pages(data: Path, pattern: str = "*.png") -> None:
-    """Make the system forget the content of the files, where it can be asked to."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for path in data.rglob(pattern):
-        with open(path, "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def peak_memory() -> str:
-    """Of this process and of its largest worker so far."""
-    try:
-        import resource
-    except ImportError:
-        return "not known on this system"
-    unit = 1 if sys.platform == "darwin" else 1024
-    own, workers = (
-        resource.getrusage(who).ru_maxrss * unit / 1e6
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return f"{own:.0f} MB, largest worker {workers:.0f} MB"
 
 
 def main() -> None:
@@ -141,7 +105,7 @@ def main() -> None:
             f"listing {options.images:,} images and their masks against os.scandir",
             f"{statistics.median(ours):.2f} s",
             f"{statistics.median(bare):.2f} s",
-            [a / b for a, b in zip(ours, bare, strict=True)],
+            ratios(ours, bare),
             at_most=1.5,
         )
 
@@ -161,7 +125,7 @@ def main() -> None:
             f"reading {len(names):,} masks against decoding them, all cores",
             f"{1000 * statistics.median(ours) / len(names):.2f} ms a mask",
             f"{1000 * statistics.median(bare) / len(names):.2f} ms a mask",
-            [b / a for a, b in zip(ours, bare, strict=True)],
+            ratios(bare, ours),
             at_least=0.9,
         )
 
@@ -176,14 +140,14 @@ def main() -> None:
             "a second index of unchanged files against the first, not in memory",
             f"{statistics.median(second):.1f} s",
             f"{statistics.median(first):.1f} s",
-            [b / a for a, b in zip(first, second, strict=True)],
+            ratios(second, first),
             at_most=0.2,
         )
         report(
             "the same, the first with all files in memory",
             f"{statistics.median(second):.1f} s",
             f"{statistics.median(warm):.1f} s",
-            [b / a for a, b in zip(warm, second, strict=True)],
+            ratios(second, warm),
         )
         print(f"peak memory: {peak_memory()}")
 

@@ -17,16 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import torch
 from affine import Affine
 from rasterio.windows import Window
+from samples import SAMPLES, random_model
 
-from salakseg.classes import packaged_class_mapping, read_class_mapping
+from salakseg.classes import packaged_class_mapping
 from salakseg.imagery.photo import IMAGE_SUFFIXES, read_photo
-from salakseg.model.generator import create_generator
-from salakseg.model.weights import Model, save_model
+from salakseg.model.generator import TINY_GENERATOR
 
-SAMPLES = Path(__file__).parents[1] / "tests" / "samples" / "dubai" / "images"
 TILE = 512
 CRS = {
     "utm": ("EPSG:32749", Affine(0.1, 0, 434_000, 0, -0.1, 9_160_000)),
@@ -51,7 +49,7 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", type=Path, nargs="?", default=SAMPLES)
+    parser.add_argument("photos", type=Path, nargs="?", default=SAMPLES / "images")
     parser.add_argument("--side", type=int, default=2000, help="of the smallest, in pixels")
     parser.add_argument("--crs", choices=list(CRS), default="utm")
     parser.add_argument("--device", default="auto")
@@ -63,10 +61,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        torch.manual_seed(0)
-        mapping = read_class_mapping(packaged_class_mapping())
-        model = Model(create_generator("tiny", mapping.num_classes, "none"), mapping)
-        save_model(work / "tiny.pth", model)
+        random_model(work / "tiny.pth", TINY_GENERATOR, packaged_class_mapping())
         print("factor      pixels   seconds  Mpx/s  peak RSS")
         for factor in (1, 10, 100):
             side = round(options.side * factor**0.5)

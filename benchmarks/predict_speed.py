@@ -1,6 +1,6 @@
 """What a prediction costs beyond the network, and against MONAI's sliding window.
 
-    pip install "salakseg[bench]"
+    pip install -e ".[bench]"
     python benchmarks/predict_speed.py
 
 `salakseg.predict` of an orthomosaic, from the GeoTIFF to all files of its map, takes turns with the
@@ -20,22 +20,22 @@ from unittest import mock
 
 import numpy as np
 import torch
-from claims import report, take_turns
+from claims import ratios, report, take_turns
 from numpy.typing import NDArray
-from predict_memory import SAMPLES, make_mosaic
+from predict_memory import make_mosaic
+from samples import REALISTIC, SAMPLES, random_model
 from torch import Tensor
 
 import salakseg
-from salakseg.classes import packaged_class_mapping, read_class_mapping
+from salakseg.classes import packaged_class_mapping
 from salakseg.console import console
 from salakseg.device import autocast_dtype, select_device
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, Pixels
 from salakseg.mapping.classify import classify, default_batch_size
-from salakseg.model.generator import TINY_GENERATOR, create_generator
-from salakseg.model.weights import Model, load_model, save_model
+from salakseg.model.generator import TINY_GENERATOR
+from salakseg.model.weights import Model, load_model
 
-REALISTIC = "fpn128-tu-tf_efficientnet_lite0"
 OVERLAP = 0.25
 
 
@@ -51,13 +51,10 @@ def main() -> None:
     device = select_device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        photos = [read_photo(path) for path in sorted(SAMPLES.iterdir())]
+        photos = [read_photo(path) for path in sorted((SAMPLES / "images").iterdir())]
         make_mosaic(work / "mosaic.tif", photos, options.side, "utm")
         for name in (REALISTIC, TINY_GENERATOR):
-            torch.manual_seed(0)
-            mapping = read_class_mapping(packaged_class_mapping())
-            file = work / f"{name}.pth"
-            save_model(file, Model(create_generator(name, mapping.num_classes, "none"), mapping))
+            file = random_model(work / f"{name}.pth", name, packaged_class_mapping())
             model = load_model(file, device)
             against_forwards(work / "mosaic.tif", model, options.turns)
             against_monai(work / "mosaic.tif", model, options.strides, options.turns)
@@ -102,7 +99,7 @@ def against_forwards(mosaic: Path, model: Model, turns: int) -> None:
         f"predict: a map of {tiles} tiles, {model.generator.name}, against its forward passes",
         f"{statistics.median(mine):.2f} s",
         f"{statistics.median(bare):.2f} s",
-        [a / b for a, b in zip(mine, bare, strict=True)],
+        ratios(mine, bare),
         at_most=1.05 if realistic else None,
     )
 
@@ -153,7 +150,7 @@ def against_monai(mosaic: Path, model: Model, strides: int, turns: int) -> None:
         "against MONAI's sliding window",
         f"{statistics.median(mine):.2f} s",
         f"{statistics.median(theirs):.2f} s",
-        [b / a for a, b in zip(mine, theirs, strict=True)],
+        ratios(theirs, mine),
         at_least=1,
     )
     print(f"the same class in both: {(results[ours][0] == results[monai][0]).mean():.2%}")

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from claims import HEAD, report, take_turns
+from claims import HEAD, ratios, report, take_turns
 from numpy.typing import NDArray
 from samples import pack_samples
 from torch import Tensor, nn
@@ -279,14 +279,11 @@ def main() -> None:
     print(HEAD)
     precision = "float32" if dtype is None else str(dtype).removeprefix("torch.")
     for method in (S4GAN_PAPER, S4GAN):
-        ratios = [
-            theirs / ours for theirs, ours in zip(times["published"], times[method], strict=True)
-        ]
         report(
             f"an iteration, {options.generator}",
             f"{method}, {precision}",
             "published loop, float32",
-            ratios,
+            ratios(times["published"], times[method]),
             at_least=GOAL,
         )
 

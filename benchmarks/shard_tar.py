@@ -15,13 +15,11 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import zlib
 from pathlib import Path
 
-from claims import report, seconds
-from index_scale import END_CHUNK, drop_pages, peak_memory, png
+from claims import drop_pages, peak_memory, ratios, report, seconds
 from PIL import Image
-from samples import SAMPLES
+from samples import SAMPLES, png, with_note
 
 import salakseg
 
@@ -49,12 +47,9 @@ def draw_patches(data: Path, count: int, labelled: int = LABELLED) -> int:
     bases = []
     for number in range(count):
         image, labels = crops[number % len(crops)]
-        note = f"tEXtComment\0{number}".encode()
-        chunk = (len(note) - 4).to_bytes(4, "big") + note + zlib.crc32(note).to_bytes(4, "big")
         base, place = divmod(number, 330)
         name = f"DJI_{base:04d}_patch_{place // 22:03d}_{place % 22:03d}.png"
-        content = image[:-END_CHUNK] + chunk + image[-END_CHUNK:]
-        written += (data / "images" / name).write_bytes(content)
+        written += (data / "images" / name).write_bytes(with_note(image, str(number)))
         if number % labelled == 0:
             written += (data / "masks" / name).write_bytes(labels)
         if place == 0:
@@ -115,7 +110,7 @@ def main() -> None:
         f"packing {options.patches:,} patches ({size / 1e6:.0f} MB), tar's seconds / ours",
         f"{size / statistics.median(ours) / 1e6:.0f} MB/s",
         f"tar {size / statistics.median(others) / 1e6:.0f} MB/s",
-        [b / a for a, b in zip(ours, others, strict=True)],
+        ratios(others, ours),
         at_least=0.8,
     )
 

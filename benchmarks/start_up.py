@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from claims import report, take_turns
-from samples import pack_samples
+from samples import REALISTIC, pack_samples
 
 from salakseg.console import console
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--generator", default="fpn128-tu-tf_efficientnet_lite0")
+    parser.add_argument("--generator", default=REALISTIC)
     options = parser.parse_args()
     console.quiet = True
     words: list[list[str]] = [["--help"], ["index", "--help"]]

@@ -28,8 +28,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 import webdataset
-from claims import report, take_turns
-from index_scale import drop_pages
+from claims import drop_pages, ratios, report, take_turns
 from numpy.typing import NDArray
 from PIL import Image
 from shard_tar import draw_patches
@@ -159,7 +158,7 @@ def compare(
     """A row: how many times as fast as the other side, and the milliseconds a patch."""
     a, b = take_turns([ours, other], TURNS)
     mine, theirs = (f"{1000 * statistics.median(side) / count:.2f} ms" for side in (a, b))
-    report(claim, mine, theirs, [y / x for x, y in zip(a, b, strict=True)], at_least=at_least)
+    report(claim, mine, theirs, ratios(b, a), at_least=at_least)
 
 
 def tell_memory(shards: Shards, workers: int) -> None:

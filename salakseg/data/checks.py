@@ -26,7 +26,7 @@ from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping, Color, read_mask
 from salakseg.console import progress
-from salakseg.errors import InputError, WorkError
+from salakseg.errors import InputError, worker_died
 from salakseg.imagery.photo import TIFF_SUFFIXES, read_photo
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
@@ -104,10 +104,7 @@ class Workers:
                     results += part
                     bar.advance(len(part))
             except BrokenProcessPool as error:
-                raise WorkError(
-                    f"{what}: a worker process died, perhaps for lack of memory; "
-                    "try a smaller --num-workers"
-                ) from error
+                raise worker_died(what) from error
         return results
 
     def _map_chunks(

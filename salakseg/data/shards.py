@@ -31,7 +31,7 @@ from salakseg.classes import ClassMapping, read_mask
 from salakseg.console import console, progress
 from salakseg.data.checks import JPEG_END, JPEG_START, PNG_START
 from salakseg.data.index import Index, read_index
-from salakseg.errors import InputError, WorkError
+from salakseg.errors import InputError, WorkError, worker_died
 from salakseg.files import (
     atomic_path,
     format_bytes,
@@ -113,7 +113,7 @@ def shard(
         leftover.unlink()
     write_text(out / ".plan", fingerprint + "\n")
     console.print(
-        f"{len(patches)} patches into {len(plan)} shards of about {shard_size} MB in {out}/"
+        f"{len(patches)} patches into {len(plan)} shards of at most about {shard_size} MB in {out}/"
         + (f"; {len(plan) - len(todo)} are there already" if len(todo) < len(plan) else "")
     )
     packed = _pack(index, plan, out, num_workers)
@@ -269,10 +269,7 @@ def _pack(
                 packed[name] = future.result()
                 bar.advance(len(plan[name]))
         except BrokenProcessPool as error:
-            raise WorkError(
-                "packing: a worker process died, perhaps for lack of memory; "
-                "try a smaller --num-workers"
-            ) from error
+            raise worker_died("packing") from error
         except BaseException:
             # Shards in hand are finished, the rest is for the next call.
             pool.shutdown(wait=False, cancel_futures=True)

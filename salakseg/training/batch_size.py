@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import torch
 
+from salakseg.console import console
 from salakseg.data.stream import Batch
+from salakseg.errors import WorkError
+from salakseg.files import format_bytes
 from salakseg.training.step import SUPERVISED, Step
 
 AUTO = "auto"
@@ -15,8 +18,50 @@ LARGEST = 64
 SHARE_OF_MEMORY = 0.9
 
 
-def largest_batch_size(needs: Callable[[int], float], room: float, most: int) -> int:
-    """The largest power of two, up to 64 and `most`, that fits; 0 where not even 1 does.
+def automatic_batch_size(
+    fresh_step: Callable[[], Step],
+    patch_size: int,
+    most: int,
+    device: torch.device,
+    otherwise: int,
+) -> int:
+    """What fits in the GPU's memory, and a line that says it.
+
+    Args:
+        fresh_step: makes the step of the run, with networks of its own.
+        patch_size: side in pixels.
+        most: labelled patches that there are to draw from.
+        device: of the run.
+        otherwise: the batch size where time is the limit, not memory: on all devices but CUDA's.
+
+    Raises:
+        WorkError: not even one patch fits.
+    """
+    if device.type != "cuda":
+        console.print(
+            f"--batch-size {AUTO}: {otherwise}, as without it: on the {device.type} time "
+            "is the limit, not memory"
+        )
+        return otherwise
+    free, _ = torch.cuda.mem_get_info(device)
+    room = SHARE_OF_MEMORY * free
+    size, needed = largest_batch_size(
+        lambda size: bytes_needed(fresh_step, size, patch_size), room, most
+    )
+    if size == 0:
+        raise WorkError(
+            f"--batch-size {AUTO}: not even 1 fits in the {format_bytes(int(room))} that are free "
+            "on the GPU; close what else uses it, or take a smaller --generator"
+        )
+    console.print(
+        f"--batch-size {AUTO}: {size}, which takes {format_bytes(int(needed))} of the "
+        f"{format_bytes(int(room))} that may be used"
+    )
+    return size
+
+
+def largest_batch_size(needs: Callable[[int], float], room: float, most: int) -> tuple[int, float]:
+    """The largest power of two, up to 64 and `most`, that fits, and what it needs; 0 if not 1 does.
 
     Args:
         needs: bytes that an iteration of this batch size takes at most, infinite where memory ran
@@ -24,19 +69,13 @@ def largest_batch_size(needs: Callable[[int], float], room: float, most: int) ->
         room: bytes that it may take.
         most: patches that there are to draw from.
     """
-    found, size = 0, 1
-    while size <= min(LARGEST, most) and needs(size) <= room:
-        found, size = size, 2 * size
+    found, size = (0, 0.0), 1
+    while size <= min(LARGEST, most) and (needed := needs(size)) <= room:
+        found, size = (size, needed), 2 * size
     return found
 
 
-def room_on(device: torch.device) -> float:
-    """Bytes of a CUDA device that a run may take: nine tenths of what is free now."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return SHARE_OF_MEMORY * free
-
-
-def bytes_needed(make_step: Callable[[], Step], size: int, patch_size: int) -> float:
+def bytes_needed(fresh_step: Callable[[], Step], size: int, patch_size: int) -> float:
     """What two iterations of a fresh step reserve at most on its CUDA device; infinite: too much.
 
     The second one has the optimisers' moments beside it.
@@ -44,7 +83,7 @@ def bytes_needed(make_step: Callable[[], Step], size: int, patch_size: int) -> f
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:
-        try_out(make_step(), size, patch_size)
+        try_out(fresh_step(), size, patch_size)
         return torch.cuda.max_memory_reserved()
     except torch.OutOfMemoryError:
         return float("inf")

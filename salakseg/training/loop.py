@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from salakseg.files import format_bytes, lock_folder, require_disk_space, write_
 from salakseg.metrics import scores
 from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
 from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
-from salakseg.training.batch_size import AUTO, bytes_needed, largest_batch_size, room_on
+from salakseg.training.batch_size import AUTO, automatic_batch_size
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
     LATEST,
@@ -236,8 +236,11 @@ def train(
         return step_with(create_generator(options.generator, classes, "none"))
 
     if automatic and checkpoint is None:
-        count = _automatic_batch_size(fresh_step, shards, len(probe_rows), torch_device)
-        options = replace(options, batch_size=count)
+        most = len(shards.split("train")) - len(probe_rows)
+        found = automatic_batch_size(
+            fresh_step, shards.patch_size, most, torch_device, otherwise=Options.batch_size
+        )
+        options = replace(options, batch_size=found)
 
     def stream_from(positions: dict[str, int] | None) -> TrainingStream:
         return TrainingStream(
@@ -338,36 +341,6 @@ def _whole_number(batch_size: int | str) -> int:
         return int(batch_size)
     except ValueError:
         raise InputError(f"--batch-size {batch_size}: must be {AUTO} or a number from 1") from None
-
-
-def _automatic_batch_size(
-    fresh_step: Callable[[], Step], shards: Shards, left_out: int, device: torch.device
-) -> int:
-    """What fits in the GPU's memory; elsewhere time is the limit, and it is the default."""
-    if device.type != "cuda":
-        console.print(
-            f"--batch-size {AUTO}: {Options.batch_size}, as without it: on the {device.type} time "
-            "is the limit, not memory"
-        )
-        return Options.batch_size
-    room, most = room_on(device), len(shards.split("train")) - left_out
-    needed: dict[int, float] = {}
-
-    def needs(size: int) -> float:
-        needed[size] = bytes_needed(fresh_step, size, shards.patch_size)
-        return needed[size]
-
-    size = largest_batch_size(needs, room, most)
-    if size == 0:
-        raise WorkError(
-            f"--batch-size {AUTO}: not even 1 fits in the {format_bytes(int(room))} that are free "
-            "on the GPU; close what else uses it, or take a smaller --generator"
-        )
-    console.print(
-        f"--batch-size {AUTO}: {size}, which takes {format_bytes(int(needed[size]))} of the "
-        f"{format_bytes(int(room))} that may be used"
-    )
-    return size
 
 
 def _recipe(options: Options, semi: bool) -> Recipe:

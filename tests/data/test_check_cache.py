@@ -69,6 +69,11 @@ def contents(folder: str) -> list[bytes]:
     return [Path(folder, name).read_bytes() for name in TABLES]
 
 
+def assert_as_a_fresh_index(data: Path, seed: int = 0) -> None:
+    index(data, num_workers=1, seed=seed, out="fresh")
+    assert contents("index") == contents("fresh")
+
+
 def test_a_second_index_opens_nothing_and_gives_the_same_bytes(
     data: Path, opened: Callable[[], tuple[int, int, int]]
 ) -> None:
@@ -85,8 +90,7 @@ def test_a_second_index_opens_nothing_and_gives_the_same_bytes(
     # Another split of the same patches, with what is known and without.
     index(data, num_workers=1, seed=4)
     assert opened() == (0, 1, 0)
-    index(data, num_workers=1, seed=4, out="fresh")
-    assert contents("index") == contents("fresh")
+    assert_as_a_fresh_index(data, seed=4)
 
 
 def test_hashes_of_copies_are_kept(data: Path, opened: Callable[[], tuple[int, int, int]]) -> None:
@@ -121,8 +125,7 @@ def test_a_mask_of_the_same_size_and_another_time_is_read_again_and_counted(
     index(data, num_workers=1)
     assert opened() == (0, 2, 0)
     assert "1 mask changed since the last index: at least 5 pixels" in capsys.readouterr().out
-    index(data, num_workers=1, out="fresh")
-    assert contents("index") == contents("fresh")
+    assert_as_a_fresh_index(data)
 
 
 def test_a_changed_mapping_reads_all_masks_again(
@@ -135,8 +138,7 @@ def test_a_changed_mapping_reads_all_masks_again(
     opened()
     index(data, num_workers=1)
     assert opened() == (0, 72, 0)
-    index(data, num_workers=1, out="fresh")
-    assert contents("index") == contents("fresh")
+    assert_as_a_fresh_index(data)
 
 
 def test_an_image_of_another_size_has_its_mask_read_again(

@@ -1,8 +1,15 @@
 import pytest
 import torch
 
+from salakseg.errors import WorkError
 from salakseg.model.generator import create_generator
-from salakseg.training.batch_size import bytes_needed, largest_batch_size, try_out
+from salakseg.training import batch_size
+from salakseg.training.batch_size import (
+    automatic_batch_size,
+    bytes_needed,
+    largest_batch_size,
+    try_out,
+)
 from salakseg.training.step import METHODS, S4GAN, Recipe, Step
 
 
@@ -22,7 +29,7 @@ def test_the_largest_that_fits(room: float, most: int, expected: int) -> None:
         tried.append(size)
         return 10.0 * size if size <= 32 or room > 1000 else float("inf")
 
-    assert largest_batch_size(needs, room, most) == expected
+    assert largest_batch_size(needs, room, most) == (expected, 10.0 * expected)
     # No size is tried beyond the first that does not fit.
     assert max(tried) <= max(1, 2 * expected)
 
@@ -43,3 +50,17 @@ def test_a_larger_batch_needs_more_memory() -> None:
         return bytes_needed(lambda: make_step(S4GAN, "cuda"), size, 256)
 
     assert 0 < needs(1) < needs(8) < torch.cuda.mem_get_info()[1]
+
+
+def test_on_a_gpu_it_is_found_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 << 20, 16 << 20))
+    monkeypatch.setattr(batch_size, "bytes_needed", lambda *given: float(given[1] << 20))
+    gpu = torch.device("cuda")
+    found = automatic_batch_size(lambda: make_step(S4GAN, "cpu"), 256, 100, gpu, otherwise=4)
+    assert found == 8
+    assert "--batch-size auto: 8, which takes 8.0 MB of the 9.0 MB" in capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1 << 20, 16 << 20))
+    with pytest.raises(WorkError, match=r"not even 1 fits in the 921\.6 KB"):
+        automatic_batch_size(lambda: make_step(S4GAN, "cpu"), 256, 100, gpu, otherwise=4)
