@@ -9,7 +9,8 @@ scored on every pixel of the 8 `val` photographs.
 
 Arms: `random`, and `scene`, one random photograph a scene (at a budget of 8), several draws each;
 `coverage`, what `suggest` says without a model or label; `warm`, what it says with a model trained
-on the first 4 of these; `entropy`, with that model, the photographs it is most unsure of.
+on the first 4 of these; `entropy`, with that model, the photographs it is most unsure of. Draw n is
+trained with seed n; the arms that draw nothing are the same choice with several seeds.
 
 A row a run is appended to `--results`; runs that are there are not done again, an interrupted one
 goes on from its checkpoint. One run at a time: `--jobs` is for quality.py. `--coverage-only` trains
@@ -154,7 +155,7 @@ def todo(options: argparse.Namespace) -> list[tuple[str, int, int]]:
         (arm, budget, draw)
         for budget in options.budgets
         for arm in options.arms
-        for draw in range(options.draws if arm in DRAWN else 1)
+        for draw in range(options.draws if arm in DRAWN else options.repeats)
         if (arm != "scene" or budget == 8) and (arm not in ("warm", "entropy") or budget > FIRST)
     ]
     return [one for one in wanted if one not in done]
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--budgets", nargs="+", type=int, default=BUDGETS)
     parser.add_argument("--draws", type=int, default=5, help="of random and scene")
+    parser.add_argument("--repeats", type=int, default=3, help="of the others: another seed")
     parser.add_argument("--method", default="supervised", choices=["supervised", "s4gan"])
     parser.add_argument("--results", type=Path, default=HERE / "results" / "selection.csv")
     parser.add_argument("--coverage-only", action="store_true", help="train nothing")
