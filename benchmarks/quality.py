@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,17 @@ def prepare(dubai: Path, work: Path, patch_size: int, rotation: str, oracle: boo
     return shards
 
 
-def photographs(dubai: Path, work: Path, rotation: str, split: str) -> Path:
-    """A folder with the full photographs and masks of one split, for `evaluate(data=…)`."""
-    folder = work / f"{split}-{rotation}"
+def of_split(dubai: Path, rotation: str, split: str) -> list[str]:
+    """The photographs of one split of a rotation."""
     table = pd.read_csv(dubai / ROTATIONS[rotation])
+    return table.base_image[table.split == split].tolist()
+
+
+def photographs(dubai: Path, folder: Path, names: Iterable[str]) -> Path:
+    """A folder with these full photographs and masks, for `evaluate(data=…)`."""
     for kind, suffix in (("images", ".jpg"), ("masks", ".png")):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-        for name in table.base_image[table.split == split]:
+        for name in names:
             shutil.copy(dubai / kind / f"{name}{suffix}", folder / kind)
     shutil.copy(dubai / "class_mapping.csv", folder)
     return folder
@@ -136,7 +141,9 @@ def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
         if split == "val" or (arm != ORACLE and options.score_unlabeled):
             scores[split] = salakseg.evaluate(
                 model,
-                data=photographs(dubai, work, rotation, split),
+                data=photographs(
+                    dubai, work / f"{split}-{rotation}", of_split(dubai, rotation, split)
+                ),
                 out=work / f"eval-{folder.name}-{split}",
             )
     row = {

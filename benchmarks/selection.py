@@ -5,7 +5,8 @@
 The pool is the 48 `train` and `unlabeled` photographs of rotation a of `dubai`
 (see quality.py), none of them labelled at first; each arm chooses as many as the budget allows,
 the network is trained on their masks (and, with `--method s4gan`, on the other photographs), and
-scored on every pixel of the 8 `val` photographs.
+scored on every pixel of the 8 `val` photographs (`miou`), and of all that have no label
+(`miou_rest`): these 8 and what is left of the pool, which is what a person wants mapped.
 
 Arms: `random`, and `scene`, one random photograph a scene (at a budget of 8), several draws each;
 `coverage`, what `suggest` says without a model or label; `warm`, what it says with a model trained
@@ -29,6 +30,7 @@ from quality import (
     append_row,
     arguments,
     iou_columns,
+    of_split,
     photographs,
     trained,
     version,
@@ -122,10 +124,16 @@ def one_run(options: argparse.Namespace, arm: str, budget: int, draw: int) -> No
     """Choose, train, score, append the row."""
     chosen = choose(options, arm, budget, draw)
     name = f"{arm}-{budget}-{draw}-{options.steps}"
-    score = salakseg.evaluate(
-        train(options, name, chosen, draw),
-        data=photographs(options.dubai, options.work, "a", "val"),
-        out=options.work / f"eval-{name}",
+    model = train(options, name, chosen, draw)
+    val = of_split(options.dubai, "a", "val")
+    rest = sorted({*pool(options.dubai).base_image, *val} - {*chosen})
+    score, rest_score = (
+        salakseg.evaluate(
+            model,
+            data=photographs(options.dubai, options.work / folder, some),
+            out=options.work / f"eval-{folder}-{name}",
+        )
+        for folder, some in (("val", val), (f"rest-{name}", rest))
     )
     row = {
         "arm": arm,
@@ -137,6 +145,7 @@ def one_run(options: argparse.Namespace, arm: str, budget: int, draw: int) -> No
         "patch_size": options.patch_size,
         "generator": options.generator,
         **iou_columns(score),
+        **{f"{key}_rest": value for key, value in iou_columns(rest_score).items()},
         "photographs": " ".join(sorted(chosen)),
         "version": version(),
     }
@@ -166,13 +175,15 @@ def table(results: Path) -> None:
     rows = pd.read_csv(results)
     for setting, group in rows.groupby(["budget", *KEY[3:]]):
         print(", ".join(map(str, setting)))
-        random = group[group.arm == "random"].miou
-        for arm, part in group.groupby("arm"):
-            better = ""
-            if len(random):
-                better = f", above {(part.miou.mean() > random).mean():.0%} of random"
-            draws = " ".join(f"{score:.3f}" for score in part.miou)
-            print(f"  {arm:9} {part.miou.mean():.4f} of {len(part)}{better}: {draws}")
+        for column, what in (("miou", "the 8 val"), ("miou_rest", "all that have no label")):
+            print(f"  mIoU on {what}")
+            random = group[group.arm == "random"][column]
+            for arm, part in group.groupby("arm"):
+                better = ""
+                if len(random):
+                    better = f", above {(part[column].mean() > random).mean():.0%} of random"
+                draws = " ".join(f"{score:.3f}" for score in part[column])
+                print(f"    {arm:9} {part[column].mean():.4f} of {len(part)}{better}: {draws}")
 
 
 def coverage_only(options: argparse.Namespace) -> None:

@@ -199,7 +199,7 @@ def _add_tiles(
         batch = places[start : start + batch_size]
         tiles = np.stack(
             [
-                _filled(image[y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile])
+                filled(image[y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile])
                 for _, _, y, x in batch
             ]
         )
@@ -226,7 +226,7 @@ def _probabilities(model: Model, images: Tensor, amp: bool | None, tta: bool) ->
     return total / 8
 
 
-def _filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The tile, its nodata pixels in the mean colour of the others, so that no edge is made up."""
     if valid.all():
         return image

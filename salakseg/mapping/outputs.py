@@ -32,9 +32,9 @@ PREVIEW_SIDE = 1000
 PREVIEW_MIN_WIDTH = 320
 
 
-def make_tags(model: Model, key: dict[str, Any]) -> dict[str, str]:
-    """What every file of a map says of its making; `key` is the scratch's."""
-    return {
+def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
+    """What every file of a map says of its making; `key` is the scratch's, `far` `share_far`'s."""
+    tags = {
         "TIFFTAG_SOFTWARE": f"salakseg {__version__}",
         "MODEL": Path(model.source).name,
         "MODEL_SHA256": key["model"],
@@ -43,6 +43,7 @@ def make_tags(model: Model, key: dict[str, Any]) -> dict[str, str]:
         "OPTIONS": json.dumps(key["options"]),
         "KEY": key_of(key),
     }
+    return tags if far is None else tags | {"FAR": f"{far}"}
 
 
 def key_of(key: dict[str, Any]) -> str:
@@ -50,16 +51,16 @@ def key_of(key: dict[str, Any]) -> str:
     return sha256(json.dumps(key).encode()).hexdigest()
 
 
-def read_key(classes: Path) -> str | None:
-    """The tag KEY of a map that is there."""
+def read_tags(classes: Path) -> dict[str, str]:
+    """The tags of a map that is there; {} where it is none."""
     try:
         if classes.suffix == ".png":
             with Image.open(classes) as image:
-                return image.info.get("KEY")
+                return {str(name): str(value) for name, value in image.info.items()}
         with quiet_gdal(), rasterio.open(classes) as raster:
-            return raster.tags().get("KEY")
+            return dict(raster.tags())
     except (OSError, rasterio.errors.RasterioError):
-        return None
+        return {}
 
 
 def write_raster(

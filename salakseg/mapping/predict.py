@@ -32,6 +32,7 @@ from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, sha256_of, write_text
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
+from salakseg.mapping.applicability import share_far
 from salakseg.mapping.areas import (
     Areas,
     Ground,
@@ -66,13 +67,14 @@ from salakseg.mapping.outputs import (
     Shrunk,
     key_of,
     make_tags,
-    read_key,
+    read_tags,
     write_preview,
     write_raster,
 )
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.resample import checked_resolution, network_scale, on_grid, resampled
 from salakseg.mapping.scratch import Scratch, open_scratch
+from salakseg.model.applicability import FAR_PATCHES
 from salakseg.model.weights import Model, find_model, load_model
 
 # Scratch of both maps, and at worst the maps themselves with overviews.
@@ -89,6 +91,8 @@ class Prediction:
         pixels: int64 (K,), pixels of each class.
         square_metres: float64 (K,), their area on the ground; None where it cannot be known.
         area_basis: how the areas are known, or why they are not.
+        far: share of the image that looks like nothing that the model was trained on, 0 to 1, see
+            `mapping.applicability`; None where that is not known.
     """
 
     image: Path
@@ -99,6 +103,7 @@ class Prediction:
     pixels: NDArray[np.int64]
     square_metres: NDArray[np.float64] | None
     area_basis: str
+    far: float | None
 
 
 @dataclass(frozen=True)
@@ -288,6 +293,15 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
         require_same_size(job.mask, (source.height, source.width))
     ground = ground_of(source, options.gsd, job.image.is_photo)
     scale = network_scale(path, ground.side, network.pixel_size, options.resolution)
+    seen = source if scale == 1 else resampled(source, scale)
+    far = share_far(
+        network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
+    )
+    if far is not None and far > FAR_PATCHES:
+        console.print(
+            f"{path}: {far:.0%} of it looks like nothing that the model was trained on: expect "
+            "errors there"
+        )
     if options.nodata is None:
         suggest_nodata(source)
     if source.scaled:
@@ -299,25 +313,25 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
     shrunk = Shrunk(source.height, source.width)
     shape = source.height, source.width
     with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
-        _classify_into(scratch, source, network, options, scale, shrunk, title)
-        return _write(job, scratch, source, network, options, zones, ground, shrunk)
+        _classify_into(scratch, source, seen, network, options, shrunk, title)
+        return _write(job, scratch, source, network, options, zones, ground, shrunk, far)
 
 
 def _classify_into(
     scratch: Scratch,
     source: ImageSource,
+    seen: ImageSource,
     network: Model,
     options: Options,
-    scale: float,
     shrunk: Shrunk,
     title: str,
 ) -> None:
-    """Fill the scratch, from where it stands."""
+    """Fill the scratch, from where it stands; `seen` is the image at the network's pixel size."""
     if scratch.discarded:
         console.print(
             f"{source.path}: an unfinished map with another model or options is discarded"
         )
-    seen = source if scale == 1 else resampled(source, scale)
+    scale = seen.height / source.height
     blocks = classify(
         network,
         seen,
@@ -331,7 +345,7 @@ def _classify_into(
         done=scratch.done,
         carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
     )
-    if scale != 1:
+    if seen is not source:
         blocks = on_grid(blocks, seen, source)
     size = source.height * source.width
     total = max(1, size // 1_000_000)
@@ -354,10 +368,11 @@ def _write(
     zones: Zones | None,
     ground: Ground,
     shrunk: Shrunk,
+    far: float | None,
 ) -> Prediction:
     """Make all files from the whole scratch, then give them their names."""
     mapping, confusion = network.mapping, network.val_confusion
-    tags = make_tags(network, job.key)
+    tags = make_tags(network, job.key, far)
     folder = scratch.folder / "done"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -397,10 +412,10 @@ def _write(
     for kind in sorted(made, key="classes".__eq__):
         with atomic_path(job.files[kind]) as final:
             made[kind].replace(final)
-    return _prediction(job, areas, ground.basis)
+    return _prediction(job, areas, ground.basis, far)
 
 
-def _prediction(job: Job, areas: Areas, basis: str) -> Prediction:
+def _prediction(job: Job, areas: Areas, basis: str, far: float | None) -> Prediction:
     return Prediction(
         job.image.path,
         job.files["classes"],
@@ -410,6 +425,7 @@ def _prediction(job: Job, areas: Areas, basis: str) -> Prediction:
         areas.pixels,
         areas.square_metres,
         basis,
+        far,
     )
 
 
@@ -467,10 +483,12 @@ def _finished(jobs: list[Job]) -> dict[Path, Prediction]:
         there = [path for path in job.files.values() if path.exists()]
         if not there:
             continue
-        same = len(there) == len(job.files) and read_key(job.files["classes"]) == key_of(job.key)
+        tags = read_tags(job.files["classes"])
+        same = len(there) == len(job.files) and tags.get("KEY") == key_of(job.key)
         if same and len(jobs) > 1:
             with suppress(OSError, KeyError, ValueError, IndexError):
-                finished[job.image.path] = _prediction(job, *read_areas(job.files["areas"]))
+                far = float(tags["FAR"]) if "FAR" in tags else None
+                finished[job.image.path] = _prediction(job, *read_areas(job.files["areas"]), far)
                 continue
         raise InputError(
             f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"

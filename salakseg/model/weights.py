@@ -15,6 +15,7 @@ from salakseg.classes import ClassMapping
 from salakseg.device import autocast_dtype
 from salakseg.errors import InputError
 from salakseg.files import atomic_path
+from salakseg.model.applicability import Applicability
 from salakseg.model.generator import Generator, create_generator
 
 MODEL_FORMAT = "salakseg-model-1"
@@ -32,6 +33,7 @@ class Model:
         iteration: training iterations that its weights have seen.
         val_confusion: int64 (K, K) on the validation patches, or None.
         training: how it was trained (options and data counts), plain values.
+        applicability: what its labelled patches are like, None where that is not known.
         source: where it was read from; "" for one that never was in a file.
     """
 
@@ -42,6 +44,7 @@ class Model:
     iteration: int = 0
     val_confusion: NDArray[np.int64] | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    applicability: Applicability | None = None
     source: str = ""
 
     @torch.inference_mode()
@@ -65,7 +68,7 @@ class Model:
 
 def model_content(model: Model) -> dict[str, Any]:
     """What a model file holds: tensors and plain Python values only."""
-    confusion = model.val_confusion
+    confusion, applicability = model.val_confusion, model.applicability
     return {
         "format": MODEL_FORMAT,
         "generator": model.generator.name,
@@ -77,6 +80,7 @@ def model_content(model: Model) -> dict[str, Any]:
         "iteration": model.iteration,
         "val_confusion": None if confusion is None else torch.from_numpy(np.array(confusion)),
         "training": model.training,
+        "applicability": None if applicability is None else applicability.as_plain(),
         "state": {
             key: value.detach() for key, value in model.generator.network.state_dict().items()
         },
@@ -156,6 +160,8 @@ def load_model(
             name = content["generator"]
             classes = ClassMapping.from_plain(content["classes"], "its classes")
             network = create_generator(name, classes.num_classes, "none").network
+            # Models of earlier versions have none.
+            applicability = content.get("applicability")
             model = Model(
                 Generator(name, network, tuple(content["mean"]), tuple(content["std"])),
                 classes,
@@ -164,6 +170,7 @@ def load_model(
                 int(content["iteration"]),
                 None if content["val_confusion"] is None else content["val_confusion"].numpy(),
                 dict(content["training"]),
+                None if applicability is None else Applicability.from_plain(applicability),
                 str(path),
             )
             state = content["state"]

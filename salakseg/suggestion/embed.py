@@ -11,8 +11,7 @@ by another encoder or from other shards is made again.
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -23,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from salakseg.console import console, progress
 from salakseg.data.shards import Shards
@@ -31,20 +30,18 @@ from salakseg.data.stream import read_split
 from salakseg.device import autocast_dtype
 from salakseg.errors import InputError, WorkError
 from salakseg.files import require_disk_space, write_text
-from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.generator import Generator, Tiny
+from salakseg.model.applicability import Scaling
+from salakseg.model.features import Enough, stage_means, stage_outputs
+from salakseg.model.generator import Generator
 from salakseg.model.weights import Model
 from salakseg.suggestion.strategies import UNCERTAINTIES
 
 FEATURES, HEADER = "features.f16", "features.json"
 FORMAT = "salakseg-features-1"
-STAGES = 3
 # Rows that are written at a time, about; and rows that are read at a time.
 WRITTEN = 256
 BLOCK = 1024
 LARGEST_HALF = 65504.0
-# Half precision resolves a two-thousandth of a value; a feature that varies no more says nothing.
-LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,25 +61,20 @@ class Features:
     size: int
 
     @cached_property
-    def _scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and spread of each feature; infinite spread where it says nothing."""
+    def _scaling(self) -> Scaling:
         total, squares = np.zeros(self.size), np.zeros(self.size)
         for start in range(0, len(self.values), BLOCK):
             block = self.values[start : start + BLOCK, : self.size].astype(np.float64)
             total += block.sum(0)
             squares += (block**2).sum(0)
-        mean = total / len(self.values)
-        spread = np.sqrt(np.maximum(squares / len(self.values) - mean**2, 0))
-        size = np.sqrt(squares / len(self.values))
-        return mean, np.where(spread > LEAST_SPREAD * size, spread, np.inf)
+        return Scaling.of(total, squares, len(self.values))
 
     def directions(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Standardised features of length 1, float32 (rows, D): a product of two is a similarity.
 
         What does not differ from the mean has one direction of its own, so that alike is alike.
         """
-        mean, spread = self._scaling
-        features = ((self.values[rows, : self.size] - mean) / spread).astype(np.float32)
+        features = self._scaling.standardised(self.values[rows, : self.size])
         length = np.linalg.norm(features, axis=1, keepdims=True)
         features[length[:, 0] == 0] = 1
         return features / np.where(length == 0, np.sqrt(np.float32(self.size)), length)
@@ -234,9 +226,9 @@ def _row(
 ) -> NDArray[np.float16]:
     """uint8 (B, 3, P, P) → float16 (B, columns)."""
     stages.clear()
-    with suppress(_Enough):
+    with suppress(Enough):
         probabilities = model.probabilities(images, amp)  # (B, K, P, P)
-    parts = [stage.float().mean((2, 3)) for stage in stages[-STAGES:]]
+    parts = [stage_means(stages)]
     if trained:
         top = probabilities.topk(2, 1).values  # (B, 2, P, P)
         entropy = -torch.special.xlogy(probabilities, probabilities).sum(1)
@@ -245,55 +237,3 @@ def _row(
         parts += [unsure.mean((2, 3)), probabilities.mean((2, 3))]
     row = torch.cat(parts, 1).clamp(-LARGEST_HALF, LARGEST_HALF)
     return row.half().cpu().numpy()
-
-
-class _Enough(Exception):
-    """Ends a forward pass after the encoder."""
-
-
-@contextmanager
-def stage_outputs(generator: Generator, stop: bool = False) -> Iterator[list[Tensor]]:
-    """A list to which each forward pass adds the outputs (B, C, h, w) of the encoder's stages.
-
-    Args:
-        stop: end the pass, by an exception, after the encoder.
-
-    Raises:
-        InputError: a network without an encoder that is known.
-    """
-    caught: list[Tensor] = []
-
-    def collect(output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            caught.append(output)
-        elif isinstance(output, list | tuple):
-            for part in output:
-                collect(part)
-
-    def catch(_: nn.Module, __: Any, output: Any) -> None:
-        collect(output)
-
-    def end(*_: Any) -> None:
-        raise _Enough
-
-    parts = _stages(generator)
-    handles = [part.register_forward_hook(catch) for part in parts]
-    if stop:
-        handles.append(parts[-1].register_forward_hook(end))
-    try:
-        yield caught
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _stages(generator: Generator) -> list[nn.Module]:
-    network = generator.network
-    if isinstance(network, DeepLabV2):
-        return [network.layer2, network.layer3, network.layer4]
-    if isinstance(network, Tiny):
-        return [network.stem, *network.context]
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise InputError(f"--generator {generator.name}: has no encoder to take features from")
-    return [encoder]

@@ -34,6 +34,7 @@ from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes
 from salakseg.files import atomic_path, lock_folder, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
+from salakseg.model.applicability import FAR_PATCHES, applicability_of, described_rows
 from salakseg.model.generator import DEFAULT_GENERATOR, TINY_GENERATOR, create_generator
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.suggestion import strategies
@@ -57,9 +58,6 @@ SAMPLE = 8192
 CURVE = 60
 # From where on a further photograph adds less than this, the curve is called flat.
 FLAT = 0.005
-# A patch is far if it is less like its nearest labelled patch than all but this share of the
-# labelled patches are like the nearest one of another photograph.
-FAR_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Suggestions:
 
     Attributes:
         table: the rows of suggestions.csv.
-        far: the rows of far.csv; none where nothing is labelled yet.
+        far: the rows of far.csv; none where fewer than two photographs are labelled.
         coverage: float64 (n + 1,): coverage today, and after each of the first n photographs.
         flat_after: after how many the curve is flat, None where it is not within `coverage`.
     """
@@ -370,51 +368,44 @@ def measure(
 
 
 def far_from_labelled(features: Features) -> pd.DataFrame:
-    """How much folders and base images without masks are like what is labelled.
+    """How far folders and base images without masks are from what is labelled.
 
     Returns:
         level (folder or photo), folder, base_image ('' for folders), patches without masks, their
-        mean similarity to the nearest labelled patch, and far: yes where more than half of them
-        are far by the rule of `FAR_SHARE`, no, or '' where fewer than two photographs are labelled
-        and nothing can be said. The least similar first. Empty where nothing is labelled.
+        mean distance to the nearest labelled patch by `model.applicability` (1 is the limit), and
+        far: yes where more than half of them are beyond it, else no. The farthest first. Empty
+        where fewer than two photographs are labelled, and nothing can be said.
     """
     patches = features.patches
     labelled = _labelled(features)
-    columns = ["level", "folder", "base_image", "patches", "similarity", "far"]
-    if not len(labelled):
+    columns = ["level", "folder", "base_image", "patches", "distance", "far"]
+    applicability = None
+    if len(labelled):
+        some = labelled[described_rows(len(labelled))]
+        photo = patches.iloc[some].groupby(["folder", "base_image"]).ngroup().to_numpy()
+        applicability = applicability_of(features.values[some, : features.size], photo)
+    if applicability is None:
         return pd.DataFrame(columns=columns)
-    owner = patches.iloc[labelled].groupby(["folder", "base_image"]).ngroup().to_numpy()
-    limit = np.nan
-    if len(np.unique(owner)) > 1:
-        likeness = np.concatenate(
-            [
-                nearest_to(
-                    features, labelled[owner != one], features.directions(labelled[owner == one])
-                )
-                for one in np.unique(owner)
-            ]
-        )
-        limit = float(np.quantile(likeness, FAR_SHARE))
     rows = np.flatnonzero(patches.split == "unlabeled")
-    likeness = np.concatenate(
+    distance = np.concatenate(
         [
-            nearest_to(features, labelled, features.directions(rows[start : start + BLOCK]))
+            applicability.distance(features.values[rows[start : start + BLOCK], : features.size])
             for start in range(0, len(rows), BLOCK)
         ]
     )
-    some = patches.iloc[rows][["folder", "base_image"]].assign(
-        similarity=likeness, below=likeness < limit
+    each = patches.iloc[rows][["folder", "base_image"]].assign(
+        distance=distance, beyond=distance >= 1
     )
     parts = []
     for level, keys in (("folder", ["folder"]), ("photo", ["folder", "base_image"])):
-        part = some.groupby(keys, sort=True).agg(
-            patches=("below", "size"), similarity=("similarity", "mean"), below=("below", "mean")
+        part = each.groupby(keys, sort=True).agg(
+            patches=("beyond", "size"), distance=("distance", "mean"), beyond=("beyond", "mean")
         )
         part = part.reset_index().assign(level=level)
-        parts.append(part.sort_values("similarity", kind="stable"))
+        parts.append(part.sort_values("distance", ascending=False, kind="stable"))
     table = pd.concat(parts, ignore_index=True)
     table["base_image"] = table.base_image.fillna("")
-    table["far"] = "" if np.isnan(limit) else np.where(table.below > 0.5, "yes", "no")
+    table["far"] = np.where(table.beyond > FAR_PATCHES, "yes", "no")
     return table[columns]
 
 
@@ -561,8 +552,10 @@ def _show(
     for line in far_sentences(result.far):
         console.print(line)
     console.print(f"Wrote suggestions.csv, far.csv, contact_sheet.png and coverage.png to {out}")
-    if export is not None:
-        console.print(f"Laid out in {export}, to be labelled; {export / 'HOWTO.md'} says how")
+    if export is None:
+        console.print("Next: look at contact_sheet.png; --export label lays the photos out for you")
+    else:
+        console.print(f"Laid out in {export}, to be labelled. Next: {export / 'HOWTO.md'}")
 
 
 def coverage_sentence(coverage: NDArray[np.float64], count: int, flat_after: int | None) -> str:
@@ -579,8 +572,8 @@ def far_sentences(far: pd.DataFrame) -> list[str]:
     flagged = far[far.far == "yes"]
     folders = flagged[flagged.level == "folder"]
     lines = [
-        f"Folder {row.folder} looks like nothing you have labelled (similarity "
-        f"{row.similarity:.2f}): expect errors there"
+        f"Folder {row.folder} looks like nothing you have labelled (distance "
+        f"{row.distance:.1f}, 1 is the limit): expect errors there"
         for row in folders.itertuples()
         if row.folder != "."
     ]

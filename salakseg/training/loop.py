@@ -31,6 +31,8 @@ from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.evaluate import confusion_on_split
 from salakseg.files import format_bytes, lock_folder, require_disk_space, write_text
 from salakseg.metrics import scores
+from salakseg.model.applicability import applicability_of, described_rows
+from salakseg.model.features import features_of
 from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
 from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
 from salakseg.training.batch_size import AUTO, automatic_batch_size
@@ -519,6 +521,23 @@ class Run:
             ) from error
         self.val_confusion = None if confusion is None else confusion.numpy()
 
+    def described_model(self) -> Model:
+        """`model`, with what its labelled patches are like; that takes a pass over some of them."""
+        model, samples = self.model(), self.shards.split("train")
+        rows = described_rows(len(samples))
+        patches = Patches(self.shards, {"train": "train"})
+        size = self.options.batch_size
+        features = [
+            features_of(
+                model,
+                patches.read("train", part).images.to(self.step.device),
+                self.options.amp,
+            )
+            for part in np.split(rows, np.arange(size, len(rows), size))
+        ]
+        photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
+        return replace(model, applicability=applicability_of(np.concatenate(features), photo))
+
     def model(self) -> Model:
         """The teacher as a model that describes itself."""
         return Model(
@@ -643,7 +662,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 _draw_curves(folder)
                 run.consult(say=not done)  # the summary says it at the end
                 if is_best:
-                    files |= model_files(folder, "best", run.model(), step.discriminator)
+                    files |= model_files(folder, "best", run.described_model(), step.discriminator)
             if run.iteration % options.save_pred_every == 0 or done:
                 path = folder / f"checkpoint_{run.iteration}.pth"
                 files |= checkpoint_file(path, run.checkpoint())
@@ -661,7 +680,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                     f"salakseg train --resume --checkpoint-dir {folder}"
                 )
                 raise KeyboardInterrupt
-    saver.save(model_files(folder, "final", run.model(), step.discriminator))
+    saver.save(model_files(folder, "final", run.described_model(), step.discriminator))
     saver.close()
     return _finish(run, time.monotonic() - began)
 

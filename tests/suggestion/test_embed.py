@@ -11,11 +11,10 @@ import torch
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Patches
 from salakseg.errors import InputError
-from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.generator import Generator, create_generator
+from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model
 from salakseg.suggestion import embed as embedding
-from salakseg.suggestion.embed import FEATURES, HEADER, Features, embed, pool_of, stage_outputs
+from salakseg.suggestion.embed import FEATURES, HEADER, Features, embed, pool_of
 
 
 @pytest.fixture
@@ -131,25 +130,6 @@ def test_directions_compare_and_what_is_alike_is_alike(shards: Shards) -> None:
     assert np.array_equal(directions[[5, 2]], features.directions(np.array([5, 2])))
     same = Features(features.patches, np.full((50, 8), 0.1, np.float16), 8)
     np.testing.assert_allclose(same.directions(slice(None)) @ same.directions(slice(None)).T, 1)
-
-
-@pytest.mark.parametrize(
-    ("generator", "channels"),
-    [
-        (create_generator("fpn-resnet18", 3, "none"), [128, 256, 512]),
-        (Generator("small", DeepLabV2(3, blocks=(1, 1, 1, 1))), [512, 1024, 2048]),
-    ],
-)
-def test_stages_of_larger_networks(generator: Generator, channels: list[int]) -> None:
-    generator.eval()
-    images = torch.rand(1, 3, 32, 32)
-    with torch.inference_mode(), stage_outputs(generator) as whole:
-        generator(images)
-    stopping = stage_outputs(generator, stop=True)
-    with torch.inference_mode(), stopping as stopped, pytest.raises(embedding._Enough):
-        generator(images)
-    assert [stage.shape[1] for stage in whole[-3:]] == channels
-    assert all(torch.equal(*pair) for pair in zip(whole, stopped, strict=True))
 
 
 def test_a_batch_of_nothing(shards: Shards, model: Model) -> None:

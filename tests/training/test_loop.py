@@ -78,6 +78,11 @@ def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str
     assert model.patch_size == 128
     assert model.val_confusion is not None and model.val_confusion.sum() > 0
     assert model.training["options"]["generator"] == "tiny"
+    # What it was trained on is described where a person will use it, not every 100 iterations.
+    assert model.applicability is not None
+    assert model.applicability.labelled.shape == (36, 96)
+    assert load_model(Path("checkpoints/best_model.pth")).applicability is not None
+    assert load_model(Path("checkpoints/latest_model.pth")).applicability is None
     content = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))
     for key in (
         *("iteration", "model_state", "model_D_state", "optimizer_state", "optimizer_D_state"),

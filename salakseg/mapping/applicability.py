@@ -1,0 +1,89 @@
+"""How much of an open image is far from everything that the model was trained on.
+
+A look at some of its tiles, before it is mapped: a sixteenth of what mapping it takes, or less.
+"""
+
+from math import ceil, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from salakseg.imagery.raster import ImageSource, Pixels
+from salakseg.imagery.windows import Axis, plan_axis
+from salakseg.mapping.classify import default_batch_size, filled
+from salakseg.model.features import features_of
+from salakseg.model.weights import Model
+
+# Of the tiles of an image one in so many is looked at, but so many at least and at most.
+ONE_IN, LEAST, MOST = 16, 8, 64
+# A tile with less of the image than this says little of it.
+LEAST_VALID = 0.5
+
+
+def share_far(
+    model: Model,
+    source: ImageSource,
+    *,
+    tile: int | None = None,
+    batch_size: int | None = None,
+    amp: bool | None = None,
+) -> float | None:
+    """The share of tiles, spread evenly over the image, that are far from all labelled patches.
+
+    Args:
+        tile, batch_size, amp: as in `classify`.
+
+    Returns:
+        0 to 1, by the rule of `model.applicability`; None where the model does not say what it was
+        trained on, or the image has no valid pixels there.
+
+    Raises:
+        InputError: a damaged file, or a model file whose parts do not fit.
+    """
+    if model.applicability is None:
+        return None
+    tile = model.patch_size if tile is None else tile
+    tiles = _some_tiles(source, tile)
+    if not len(tiles):
+        return None
+    device = model.generator.mean.device
+    images = torch.from_numpy(tiles).permute(0, 3, 1, 2)
+    features = [
+        features_of(model, part.to(device), amp)
+        for part in images.split(batch_size or default_batch_size(device, tile))
+    ]
+    far = model.applicability.distance(np.concatenate(features)) >= 1
+    return round(float(far.mean()), 3)
+
+
+def _some_tiles(source: ImageSource, tile: int) -> NDArray[np.uint8]:
+    """uint8 (n, tile, tile, 3), on a grid over the whole image."""
+    down, across = plan_axis(source.height, tile, 0), plan_axis(source.width, tile, 0)
+    wanted = min(down.count * across.count, max(LEAST, down.count * across.count // ONE_IN), MOST)
+    rows = min(down.count, max(1, round(sqrt(wanted * down.count / across.count))))
+    columns = min(across.count, ceil(wanted / rows))
+    tiles = []
+    for row in _spread(rows, down.count):
+        for column in _spread(columns, across.count):
+            pixels, valid = _read(source, down, across, row, column)
+            if valid.mean() >= LEAST_VALID:
+                tiles.append(filled(pixels, valid))
+    return np.stack(tiles) if tiles else np.zeros((0, tile, tile, 3), np.uint8)
+
+
+def _spread(some: int, count: int) -> list[int]:
+    """`some` of the numbers below `count`, evenly spaced."""
+    return [(2 * place + 1) * count // (2 * some) for place in range(some)]
+
+
+def _read(source: ImageSource, down: Axis, across: Axis, row: int, column: int) -> Pixels:
+    """The pixels of a tile, reflected beyond the image."""
+    rows, columns = (
+        axis.reflected(axis.begin(index), axis.begin(index) + axis.tile)
+        for axis, index in ((down, row), (across, column))
+    )
+    top, left = int(rows.min()), int(columns.min())
+    image, valid = source.read(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    place = np.ix_(rows - top, columns - left)
+    return image[place], valid[place]
