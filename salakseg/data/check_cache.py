@@ -22,11 +22,13 @@ import salakseg.data.checks
 import salakseg.imagery.photo
 from salakseg.classes import ClassMapping
 from salakseg.data.checks import (
+    GuessCheck,
     ImageCheck,
     MaskCheck,
     Workers,
     check_images,
     check_masks,
+    compare_guesses,
     hash_files,
 )
 from salakseg.files import atomic_path
@@ -57,10 +59,10 @@ class CheckCache:
         if any(known.get(name) != self._header[name] for name in ("data", "code")):
             known = {}
         if known.get("classes") != self._header["classes"]:
-            known["masks"] = {}
+            known |= {"masks": {}, "guesses": {}}
         # Name → [time of change, size and what else the result depends on], result.
         self._known: dict[str, dict[str, Any]] = {
-            kind: known.get(kind, {}) for kind in ("images", "masks", "hashes")
+            kind: known.get(kind, {}) for kind in ("images", "masks", "guesses", "hashes")
         }
         self._news = False
         self.masks_changed = 0
@@ -106,6 +108,20 @@ class CheckCache:
                 self.pixels_corrected += sum(differences) // 2
         return found
 
+    def guesses(self, workers: Workers, pairs: Sequence[tuple[str, str]]) -> list[GuessCheck]:
+        """As `checks.compare_guesses`, of masks that `masks` was asked for before."""
+        # None, where the mask changed a moment ago, is no state to go by.
+        states = [self._known["masks"].get(mask, [None])[0] for _, mask in pairs]
+        found = self._look_up(
+            "guesses",
+            [guess for guess, _ in pairs],
+            [(*pair, state) for pair, state in zip(pairs, states, strict=True)],
+            lambda unknown: compare_guesses(
+                workers, self._data, [pair for *pair, _ in unknown], self._mapping
+            ),
+        )
+        return [GuessCheck(*check) for check in found]
+
     def hashes(self, workers: Workers, names: Sequence[str]) -> list[str]:
         """As `checks.hash_files`."""
         return self._look_up(
@@ -143,13 +159,13 @@ class CheckCache:
                 state = [file.st_mtime_ns, file.st_size]
             except OSError:
                 state = []
-            if state and kind == "masks":
-                state += item[1:]  # the size of the image
+            if state and kind in ("masks", "guesses"):
+                state += item[1:]  # the size of the image; the mask and its state
             entry = known.get(name)
             if entry is not None and entry[0] == state:
                 results[place] = entry[1]
                 continue
-            if state and abs(time.time_ns() - state[0]) < TOO_NEW:
+            if state and (abs(time.time_ns() - state[0]) < TOO_NEW or state[-1] is None):
                 state = []
             unknown.append((place, state))
         checked = check([items[place] for place, _ in unknown])

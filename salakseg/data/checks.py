@@ -77,6 +77,17 @@ class MaskCheck(NamedTuple):
     error: str = ""
 
 
+class GuessCheck(NamedTuple):
+    """In how many pixels a mask's class index differs from the guess that it began as.
+
+    -1 where they cannot be compared: `problem` and `error` say why, as in `MaskCheck`.
+    """
+
+    changed: int = -1
+    problem: str = ""
+    error: str = ""
+
+
 class Workers:
     """Runs a function over many files in worker processes, in order, with a progress bar."""
 
@@ -166,6 +177,14 @@ def check_masks(
     return workers.map(function, names_and_sizes, MASKS_A_CHUNK, "Reading masks")
 
 
+def compare_guesses(
+    workers: Workers, root: Path, pairs: Sequence[tuple[str, str]], mapping: ClassMapping
+) -> list[GuessCheck]:
+    """Compare guesses with usable masks; `pairs` are guess and mask, relative to `root`."""
+    function = partial(_compare_guesses, os.fspath(root), mapping.rows)
+    return workers.map(function, pairs, MASKS_A_CHUNK, "Comparing guesses")
+
+
 def hash_files(workers: Workers, root: Path, names: Sequence[str]) -> list[str]:
     """SHA-256 of each file."""
     return workers.map(
@@ -188,6 +207,15 @@ def _check_masks(
         return [
             _check_mask(Path(root, name), (width, height), mapping)
             for name, width, height in names_and_sizes
+        ]
+
+
+def _compare_guesses(root: str, rows: Rows, pairs: Sequence[tuple[str, str]]) -> list[GuessCheck]:
+    mapping = _mapping_of(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            _compare_guess(Path(root, guess), Path(root, mask), mapping) for guess, mask in pairs
         ]
 
 
@@ -300,6 +328,23 @@ def _check_mask(path: Path, size: tuple[int, int], mapping: ClassMapping) -> Mas
         unknown_colors=dict(commonest[:MAX_COLORS_LISTED]),
         smeared=reading.smeared,
     )
+
+
+def _compare_guess(guess: Path, mask: Path, mapping: ClassMapping) -> GuessCheck:
+    labels = read_mask(mask, mapping).labels
+    height, width = labels.shape
+    try:
+        with Image.open(guess) as image:
+            if image.size != (width, height):
+                return GuessCheck(
+                    problem="guess of another size",
+                    error=f"{image.width}×{image.height}, its mask is {width}×{height}",
+                )
+        guessed = read_mask(guess, mapping).labels
+    # On damaged bytes a decoder may raise anything.
+    except Exception as error:
+        return GuessCheck(problem="unreadable guess", error=_reason(error, os.fspath(guess)))
+    return GuessCheck(int(np.count_nonzero(labels != guessed)))
 
 
 def _reason(error: Exception, path: str) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,17 @@ PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
 
 @dataclass(frozen=True)
 class Folder:
-    """The names of the files in `NAME/images` and `NAME/masks`; NAME is relative to DATA."""
+    """The names of the files in `NAME/images`, `NAME/masks` and `NAME/guess`.
+
+    NAME is relative to DATA.
+    """
 
     name: str
     images: str = ""  # the folders' own names as they are written, "" where there is none
     masks: str = ""
     image_files: list[str] = field(default_factory=list)
     mask_files: list[str] = field(default_factory=list)
+    guess_files: list[str] = field(default_factory=list)
     unread: int = 0  # files in folders below images/ and masks/
     layout: bool = False
 
@@ -84,7 +88,15 @@ def find_folders(data: Path) -> list[Folder]:
         elif above[2].lower() in ("images", "masks") and files:
             part = parts.setdefault(above[0] or ".", {})
             part["unread"] = part.get("unread", 0) + len(files)
-    return [Folder(name, layout=LAYOUT in listed[name], **parts[name]) for name in sorted(parts)]
+    return [
+        Folder(
+            name,
+            guess_files=listed.get(str(PurePosixPath(name, "guess")), []),
+            layout=LAYOUT in listed[name],
+            **parts[name],
+        )
+        for name in sorted(parts)
+    ]
 
 
 def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
@@ -149,6 +161,22 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
     patches["pixel_size"] = patches["pixel_size"].astype("float64")
     patches["base"] = patches.groupby(["folder", "base_image"], sort=True).ngroup()
     return patches
+
+
+def guesses_of(folders: list[Folder]) -> dict[str, str]:
+    """Mask → the model's guess that it began as; paths relative to DATA. No guess is a label."""
+    found = {}
+    for folder in folders:
+        guesses = {
+            name.rpartition(".")[0]: name
+            for name in sorted(folder.guess_files)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        }
+        for mask in folder.mask_files if guesses else ():
+            if guess := guesses.get(mask.rpartition(".")[0]):
+                mask_path = PurePosixPath(folder.name, folder.masks, mask)
+                found[str(mask_path)] = str(PurePosixPath(folder.name, "guess", guess))
+    return found
 
 
 def _by_stem(where: str, names: list[str], what: str, problems: Problems) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,11 @@ from salakseg.classes import (
 )
 from salakseg.console import console
 from salakseg.data.check_cache import CheckCache
-from salakseg.data.checks import ImageCheck, MaskCheck, worker_processes
+from salakseg.data.checks import GuessCheck, ImageCheck, MaskCheck, worker_processes
 from salakseg.data.folders import (
     base_images_of,
     find_folders,
+    guesses_of,
     pair,
     read_labeled_list,
     read_split_file,
@@ -129,12 +130,13 @@ def index(
     _say_mapping(mapping, mapping_path)
 
     problems = Problems()
-    patches = pair(data, find_folders(data), problems)
+    folders = find_folders(data)
+    patches, guesses = pair(data, folders, problems), guesses_of(folders)
     bases = base_images_of(patches)
     roles = read_split_file(split_file, bases, problems) if split_file else None
     allowed = read_labeled_list(labeled_list, patches, problems) if labeled_list else None
     problems.stop_if_fatal(out)
-    listed = {*patches["image"], *patches["mask"]}
+    listed = {*patches["image"], *patches["mask"], *guesses.values()}
     checks = CheckCache(out / "checked.json.gz", data, mapping, cache)
     found_masks = int((patches["mask"] != "").sum())
     if roles is not None:
@@ -151,6 +153,9 @@ def index(
         pixels, kinds = _take_masks(patches, rows, masks, mapping, mapping_path, problems)
         patch_size = _patch_size(patches, problems)
         problems.stop_if_fatal(out)
+        guessed = _compare_with_guesses(
+            patches, guesses, lambda some: checks.guesses(pool, some), problems
+        )
 
         labelled = (patches["mask"] != "").to_numpy()
         base = patches["base"].to_numpy()
@@ -199,6 +204,7 @@ def index(
         "labelled": int((labelled & (patches["split"] != "exclude")).sum()),
         "splits": {name: int((patches["split"] == name).sum()) for name in SPLITS},
         "mask_kinds": kinds,
+        "guessed": guessed,
         "folders": _by_folder(bases),
         "class_pixels": _class_pixels(table, mapping),
         "frames_on_both_sides": frames_on_both_sides(bases),
@@ -442,6 +448,37 @@ def _leave_out_copies(
                     image,
                     f"{held['image'].iloc[0]} is {held['split'].iloc[0]}: this copy is left out",
                 )
+
+
+def _compare_with_guesses(
+    patches: pd.DataFrame,
+    guesses: Mapping[str, str],
+    compare: Callable[[list[tuple[str, str]]], list[GuessCheck]],
+    problems: Problems,
+) -> dict[str, Any] | None:
+    """How much of the masks that began as a model's guess a person changed; None without any."""
+    rows = patches[patches["mask"].isin(list(guesses))]
+    if rows.empty:
+        return None
+    pairs = [(guesses[mask], mask) for mask in rows["mask"]]
+    checks = compare(pairs)
+    for (guess, _), check in zip(pairs, checks, strict=True):
+        if check.error:
+            problems.handled(check.problem, guess, f"{check.error}: not compared with its mask")
+    rows = rows.assign(changed=np.array([check.changed for check in checks], np.int64))
+    by_base = rows.groupby(["folder", "base_image"])["changed"].agg(["min", "max"])
+    rows = rows[rows["changed"] >= 0]
+    if rows.empty:
+        return None
+    return {
+        "masks": len(rows),
+        "base_images": int((by_base["max"] >= 0).sum()),
+        "pixels": int((rows["width"] * rows["height"]).sum()),
+        "changed_pixels": int(rows["changed"].sum()),
+        "unchanged": [
+            str(PurePosixPath(*base)) for base in by_base.index[(by_base == 0).all(axis=1)]
+        ],
+    }
 
 
 def _by_folder(bases: pd.DataFrame) -> list[dict[Any, Any]]:

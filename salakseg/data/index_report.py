@@ -11,7 +11,7 @@ from rich.table import Table
 
 from salakseg.classes import ClassMapping, read_mask
 from salakseg.console import console
-from salakseg.data.problems import Problems, plural
+from salakseg.data.problems import Problems, first_of, plural
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, Picture, contact_sheet, overlay
 from salakseg.imagery.photo import read_photo
 
@@ -94,6 +94,17 @@ def print_report(
     if summary["mask_kinds"]:
         kinds = ", ".join(f"{count} as {kind}" for kind, count in summary["mask_kinds"].items())
         console.print(f"Masks read: {kinds}")
+    if guessed := summary["guessed"]:
+        console.print(
+            f"{plural(guessed['base_images'], 'photograph')} began as a model's guess: "
+            f"{guessed['changed_pixels'] / guessed['pixels']:.1%} of the pixels "
+            f"({guessed['changed_pixels']:,}) were corrected since"
+        )
+        if unchanged := guessed["unchanged"]:
+            console.print(
+                f"Still as guessed: {len(unchanged)} of them ({first_of(unchanged)}); if nobody "
+                "has looked at these, take their masks out of masks/"
+            )
     _report_classes(summary, table, mapping)
     how = {
         "file": f"by {summary['split_file']}",

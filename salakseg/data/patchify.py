@@ -1,6 +1,7 @@
 """Full photos and masks → patch folders in the Salak layout.
 
-In: a folder with `images/` and, where there are masks, `masks/` beside it, at any depth. Out: the
+In: a folder with `images/` and, where there are masks, `masks/` beside it, at any depth; and
+`guess/`, where a mask began as a model's guess (`suggest --export`), cut as the mask is. Out: the
 same folders under another root, holding patches `BASE_patch_RRR_CCC.png`, and beside each `images/`
 a `layout.csv` that says where in which full image each patch lies. Pixels are only ever cut, never
 resampled; every pixel of a photo is in a patch, except where a whole patch is nodata.
@@ -70,11 +71,15 @@ NOTES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph to cut: its folder (posix, relative to DATA), file, and mask or None."""
+    """A photograph to cut: its folder (posix, relative to DATA), file, and mask or None.
+
+    `guess` is what the mask was before a person corrected it; None where that is not known.
+    """
 
     folder: str
     path: Path
     mask: Path | None
+    guess: Path | None = None
 
     @property
     def source(self) -> str:
@@ -82,8 +87,9 @@ class Photo:
         return str(PurePosixPath(self.folder, "images", self.path.name))
 
     def fingerprint(self) -> list[int]:
-        """Size and time of change of photo and mask: other numbers mean that they changed."""
-        stats = [path.stat() for path in (self.path, self.mask) if path is not None]
+        """Size and time of change of photo, mask, guess: other numbers mean that they changed."""
+        paths = (self.path, self.mask, self.guess)
+        stats = [path.stat() for path in paths if path is not None]
         return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 
@@ -224,7 +230,16 @@ def _find_photos(data: Path) -> list[Photo]:
                 f"{data / folder / 'images'} ({len(alone)} such masks); name it as its photo, or "
                 "move it away"
             )
-        photos += [Photo(folder.as_posix(), path, masks.get(stem)) for stem, path in images.items()]
+        guesses = _by_stem(data / folder / "guess") if (data / folder / "guess").is_dir() else {}
+        photos += [
+            Photo(
+                folder.as_posix(),
+                path,
+                masks.get(stem),
+                guesses.get(stem) if stem in masks else None,
+            )
+            for stem, path in images.items()
+        ]
     if not photos:
         raise InputError(
             f"{data}: no photos ({', '.join(IMAGE_SUFFIXES)}) in any images/ folder in it; put the "
@@ -269,21 +284,22 @@ def _needs_mapping(mask: Path) -> InputError:
 
 
 def _check_sizes(photo: Photo) -> int:
-    """Raise `InputError` unless photo and mask fit; return the photo's number of pixels."""
+    """Raise `InputError` unless photo, mask and guess fit; return the photo's number of pixels."""
     orientation = exif_orientation(photo.path)
     stored = _stored_size(photo.path)
     width, height = stored[::-1] if orientation >= 5 else stored
-    if photo.mask is not None:
-        mask = _stored_size(photo.mask)
-        if not sizes_agree(mask, (width, height)):
-            turned = orientation >= 5 and mask == stored
+    for kind, path in (("mask", photo.mask), ("guess", photo.guess)):
+        if path is None:
+            continue
+        size = _stored_size(path)
+        if not sizes_agree(size, (width, height)):
+            turned = orientation >= 5 and size == stored
             raise InputError(
-                f"{photo.mask} is {mask[0]}×{mask[1]} pixels, its photo {photo.path} "
-                f"{width}×{height}"
+                f"{path} is {size[0]}×{size[1]} pixels, its photo {photo.path} {width}×{height}"
                 + (
-                    " once turned upright as its EXIF data say; turn the mask as well"
+                    f" once turned upright as its EXIF data say; turn the {kind} as well"
                     if turned
-                    else "; give it the mask that belongs to it, or move the mask away"
+                    else f"; give it the {kind} that belongs to it, or move the {kind} away"
                 )
             )
     return width * height
@@ -320,7 +336,11 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
     cut = Cut()
     target, base = out / photo.folder, photo.path.stem
     flat = 0
-    with _open_photo(photo.path) as image, _open_mask(photo.mask, mapping) as mask:
+    with (
+        _open_photo(photo.path) as image,
+        _open_mask(photo.mask, mapping) as mask,
+        _open_mask(photo.guess, mapping) as guess,
+    ):
         width, height = image.width, image.height
         if mask is not None:
             width, height = min(width, mask.width), min(height, mask.height)
@@ -340,7 +360,11 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
             bottom = min(y + size, height)
             pixels = image.read(y, bottom)
             valid = None if image.valid is None else image.valid(y, bottom)
-            labels = None if mask is None else mask.read(y, bottom)
+            labels = [
+                (kind, strips.read(y, bottom), strips.palette)
+                for kind, strips in (("masks", mask), ("guess", guess))
+                if strips is not None
+            ]
             for column, x in enumerate(patch_places(width, size)):
                 right = min(x + size, width)
                 if valid is not None and not valid[:, x:right].any():
@@ -350,8 +374,8 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
                 patch = pixels[:, x:right]
                 flat += bool((patch == patch[0, 0]).all())
                 _write_png(target / "images" / f"{name}.png", patch)
-                if mask is not None and labels is not None:
-                    _write_png(target / "masks" / f"{name}.png", labels[:, x:right], mask.palette)
+                for kind, values, palette in labels:
+                    _write_png(target / kind / f"{name}.png", values[:, x:right], palette)
                 place = (row, column, x, y, right - x, bottom - y, image.width, image.height)
                 cut.rows.append((name, base, *place, *image.place, photo.source))
         if cut.nodata:
@@ -559,7 +583,7 @@ def _read_record(out: Path, data: Path, size: int, photos: Sequence[Photo]) -> d
             f"that of {data}; {give_another}"
         )
     if changed:
-        console.print(f"{len(changed)} photos or masks have changed and are cut again")
+        console.print(f"{len(changed)} photos, masks or guesses have changed and are cut again")
     return record | {"data": here}
 
 
@@ -578,7 +602,7 @@ def _patches_present(out: Path, photos: Sequence[Photo]) -> dict[tuple[str, str]
     """Every patch under `out`, and what a killed run left of one, by folder and base image."""
     present: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for folder in {photo.folder for photo in photos}:
-        for parent in (out / folder / "images", out / folder / "masks"):
+        for parent in (out / folder / kind for kind in ("images", "masks", "guess")):
             for path in parent.iterdir() if parent.is_dir() else ():
                 if match := PATCH_FILE.fullmatch(path.name):
                     present[folder, match[1]].append(path)
@@ -598,6 +622,8 @@ def _is_done(
     expected = {("images", name) for name in names}
     if photo.mask is not None:
         expected |= {("masks", name) for name in names}
+    if photo.guess is not None:
+        expected |= {("guess", name) for name in names}
     found = {(path.parent.name, path.name) for path in present[photo.folder, photo.path.stem]}
     return expected == found
 

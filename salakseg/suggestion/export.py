@@ -112,13 +112,14 @@ class Export:
         cut = {(p.original.data, p.original.out) for p in self.photos if p.original is not None}
         loose = [photo for photo in self.photos if photo.original is None]
         folders = sorted({photo.folder for photo in self.photos})
-        masks = " ".join(f"`{(Path(f) / 'masks').as_posix()}`" for f in folders)
+        parts = ("masks", "guess") if self.guessed else ("masks",)
+        masks = ", ".join(f"`{(Path(f) / part).as_posix()}`" for f in folders for part in parts)
         first = self.index.mapping.rows[0][0]
         black = (0, 0, 0) in [color for _, color, _ in self.index.mapping.rows]
         back: list[str] = []
         for originals, patch_folders in sorted(cut):
             back += [
-                f"Copy the masks ({masks}) into the same folders of `{originals}`, beside the",
+                f"Copy {masks} into the same folders of `{originals}`, beside the",
                 "photographs, then cut what has changed:",
                 "",
                 f"    salakseg patchify {quoted(originals)} --out {quoted(patch_folders)} "
@@ -133,11 +134,14 @@ class Export:
                 "",
                 f"    salakseg patchify {quoted(final)} --out {quoted(patches)} --size {size}",
                 "",
-                f"and copy the masks ({masks}) from `{patches}` into the same folders of `{data}`.",
+                f"and copy {masks} from `{patches}` into the same folders of `{data}`.",
                 "",
             ]
-        elif loose:
-            back += [f"Copy the masks ({masks}) into the same folders of `{data}`.", ""]
+        if any(len(photo.patches) == 1 for photo in loose):
+            back += [
+                f"Single patches are not cut: copy {masks} into the same folders of `{data}`.",
+                "",
+            ]
         by_split = f" --split-file {quoted(final / 'split.csv')}" if split else ""
         return "\n".join(
             [
@@ -145,7 +149,8 @@ class Export:
                 "",
                 "`images/` holds the photographs, `masks/` "
                 + (
-                    "what the model takes them for: correct it. Leave `guess/` as it is."
+                    "what the model takes them for: correct it.\nLeave `guess/` as it is: `index` "
+                    "says by it how much you corrected."
                     if self.guessed
                     else "is for their masks (no model has guessed yet): draw them."
                 ),

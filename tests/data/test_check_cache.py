@@ -128,6 +128,42 @@ def test_a_mask_of_the_same_size_and_another_time_is_read_again_and_counted(
     assert_as_a_fresh_index(data)
 
 
+def test_a_guess_is_compared_again_where_it_or_its_mask_changed(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = sorted((data / "masks").iterdir())[10:13]
+    (data / "guess").mkdir()
+    guesses = [Path(shutil.copy2(mask, data / "guess")) for mask in masks]
+    real, compared = checks._compare_guess, []
+
+    def compare(guess: Path, *rest: object) -> checks.GuessCheck:
+        compared.append(guess.name)
+        return real(guess, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checks, "_compare_guess", compare)
+
+    def compared_now() -> list[str]:
+        compared.clear()
+        index(data, num_workers=1)
+        return compared.copy()
+
+    assert len(compared_now()) == 3
+    assert compared_now() == []
+    for seconds, path in ((1, guesses[1]), (2, masks[2])):
+        set_pixels(path, (60, 16, 152), 5)  # Building
+        os.utime(path, (OLD + seconds, OLD + seconds))
+        assert compared_now() == [path.name]
+        assert_as_a_fresh_index(data)
+    # The mask has changed a moment ago: it may change again and keep its time.
+    os.utime(masks[0])
+    assert compared_now() == compared_now() == [masks[0].name]
+    mapping = data / "class_mapping.csv"
+    rows = mapping.read_text("utf-8").splitlines()
+    mapping.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n", "utf-8")
+    assert len(compared_now()) == 3
+    assert_as_a_fresh_index(data)
+
+
 def test_a_changed_mapping_reads_all_masks_again(
     data: Path, opened: Callable[[], tuple[int, int, int]]
 ) -> None:

@@ -380,6 +380,59 @@ def test_mask_of_another_size_is_not_used(data: Path) -> None:
     assert "63×64, the image is 64×64" in found["detail"]
 
 
+def test_masks_are_compared_with_the_guess_that_they_began_as(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A guess for three photographs: one corrected, one as it was, one not wholly comparable."""
+    guesses = data / "flight-1/guess"
+    guesses.mkdir()
+    for photo in PHOTOS[:3]:
+        for path in (data / "flight-1/masks").glob(f"{photo}*"):
+            shutil.copy(path, guesses)
+    mapping = read_class_mapping(data / "class_mapping.csv")
+    labels = read_mask(patch(data), mapping).labels
+    pixels = np.dstack([np.array(Image.open(patch(data))), np.full((SIDE, SIDE), 255, np.uint8)])
+    corrected = labels[:2, :10] != 255
+    other = np.array(mapping.colors, np.uint8)[(labels[:2, :10] + 1) % mapping.num_classes]
+    pixels[:2, :10, :3] = np.where(corrected[..., None], other, pixels[:2, :10, :3])
+    erased = labels[5, :7] != 255
+    pixels[5, :7, 3] = 0
+    Image.fromarray(pixels).save(patch(data))
+    third = sorted(guesses.glob(f"{PHOTOS[2]}*"))
+    third[0].write_bytes(b"no image")
+    Image.open(third[1]).crop((0, 0, 63, 64)).save(third[1])
+    shutil.copy(patch(data), guesses / "nobody.png")
+    Path(guesses / "notes.txt").write_text("looked at by Ni", encoding="utf-8")
+    shutil.copytree(guesses, data / "flight-2/guess")  # no masks there
+
+    guessed = index(data, num_workers=1)["guessed"]
+    changed = int(corrected.sum() + erased.sum())
+    assert changed >= 20
+    assert guessed == {
+        "masks": 34,
+        "base_images": 3,
+        "pixels": 34 * SIDE**2,
+        "changed_pixels": changed,
+        "unchanged": [f"flight-1/{PHOTOS[1]}"],
+    }
+    said = " ".join(capsys.readouterr().out.split())
+    share = changed / (34 * SIDE**2)
+    assert f"3 photographs began as a model's guess: {share:.1%} of the pixels ({changed})" in said
+    assert f"Still as guessed: 1 of them (flight-1/{PHOTOS[1]}); if nobody" in said
+    found = problems().set_index("kind")["file"]
+    for kind, path in (("unreadable guess", third[0]), ("guess of another size", third[1])):
+        assert found[kind] == f"flight-1/guess/{path.name}"
+    assert "63×64, its mask is 64×64" in Path("index/problems.csv").read_text("utf-8")
+
+    # A guess is never a label: nothing else depends on it.
+    for path in data.glob("*/guess"):
+        shutil.rmtree(path)
+    assert index(data, num_workers=1, out="without")["guessed"] is None
+    assert "guess" not in capsys.readouterr().out
+    for name in ("patches.csv", "base_images.csv", "preview.png"):
+        assert Path("index", name).read_bytes() == Path("without", name).read_bytes()
+
+
 @pytest.mark.parametrize("what", ["images", "masks"])
 def test_damaged_files_are_left_out(data: Path, what: str) -> None:
     png, jpeg, empty = (patch(data, number, what) for number in range(3))

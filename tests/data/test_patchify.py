@@ -172,6 +172,32 @@ def test_a_changed_photo_is_cut_again_and_leaves_no_old_patches(data: Path, tmp_
     assert file_bytes(out) == file_bytes(tmp_path / "fresh")
 
 
+def test_guesses_are_cut_as_their_masks_are(data: Path, tmp_path: Path) -> None:
+    """Guesses come, change and go after a first run without any: only their photos are cut."""
+    out = tmp_path / "out"
+    patchify(data, out=out, num_workers=1)
+    without = file_bytes(out)
+    shutil.copytree(data / "masks", data / "guess")
+    guess = data / "guess" / f"{NAMES[1]}.png"
+    guess.rename(tmp_path / "guess.png")
+    alone = write_mask(data / "flight1" / "guess" / "tile3_part005.png", np.zeros((9, 9), np.uint8))
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    assert not (out / alone.parent.relative_to(data)).exists()  # it has no mask
+    (tmp_path / "guess.png").rename(guess)
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    assert {path: file for path, file in file_bytes(out).items() if "guess" not in path} == without
+    for path in sorted((out / "masks").iterdir()):
+        assert path.read_bytes() == (out / "guess" / path.name).read_bytes()
+    os.utime(guess, (1e9, 1e9))
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    (out / "guess" / f"{NAMES[0]}_patch_001_000.png").unlink()
+    assert patchify(data, out=out, num_workers=1)["cut"] == 1
+    assert patchify(data, out=out, num_workers=1)["cut"] == 0
+    shutil.rmtree(data / "guess")
+    assert patchify(data, out=out, num_workers=1)["cut"] == 2
+    assert file_bytes(out) == without
+
+
 def test_patches_of_other_sizes_or_photos_are_not_mixed(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     patchify(data, out=out, num_workers=1)
@@ -368,6 +394,9 @@ def test_what_cannot_be_cut_is_one_clear_line(data: Path, tmp_path: Path) -> Non
     lonely = write_mask(data / "masks" / "nobody.png", np.zeros((4, 4), np.uint8))
     refuses(r"nobody\.png: a mask without a photo")
     lonely.unlink()
+    guess = write_mask(data / "guess" / f"{NAMES[0]}.png", np.zeros((310, 384), np.uint8))
+    refuses(rf"guess.{NAMES[0]}\.png is 384×310 pixels, its photo .*{NAMES[0]}\.jpg 384×320")
+    guess.unlink()
     mask = write_mask(data / "masks" / f"{NAMES[0]}.png", np.zeros((310, 384), np.uint8))
     refuses(rf"masks.{NAMES[0]}\.png is 384×310 pixels, its photo .*{NAMES[0]}\.jpg 384×320")
     mask.unlink()
