@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from salakseg import device as device_module
-from salakseg.device import autocast_dtype, select_device
+from salakseg.device import autocast_dtype, select_device, set_determinism
 from salakseg.errors import InputError
 
 
@@ -33,3 +33,17 @@ def test_mixed_precision_on_the_cpu(
 ) -> None:
     monkeypatch.setattr(device_module, "_cpu_flags", lambda: flags)
     assert autocast_dtype(torch.device("cpu"), amp) == dtype
+
+
+def test_determinism_without_the_cost_of_filling_memory() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        set_determinism(True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        # Filled, all of them would be NaN.
+        assert not all(torch.empty(1000).isnan().all() for _ in range(10))
+        set_determinism(False)
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        set_determinism(before)
