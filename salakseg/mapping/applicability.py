@@ -21,40 +21,36 @@ ONE_IN, LEAST, MOST = 16, 8, 64
 LEAST_VALID = 0.5
 
 
-def share_far(
+def distances(
     model: Model,
     source: ImageSource,
     *,
     tile: int | None = None,
     batch_size: int | None = None,
     amp: bool | None = None,
-) -> float | None:
-    """The share of tiles, spread evenly over the image, that are far from all labelled patches.
+) -> NDArray[np.float32]:
+    """How far some tiles, spread evenly over the image, are from what was labelled: (n,).
 
     Args:
         tile, batch_size, amp: as in `classify`.
 
     Returns:
-        0 to 1, by the rule of `model.applicability`; None where the model does not say what it was
-        trained on, or the image has no valid pixels there.
+        float32 (n,), from 1 on far, by the rule of `model.applicability`; none where the model does
+        not say what it was trained on, or no tile has enough valid pixels.
 
     Raises:
         InputError: a damaged file, or a model file whose parts do not fit.
     """
     if model.applicability is None:
-        return None
+        return np.zeros(0, np.float32)
     tile = model.patch_size if tile is None else tile
-    tiles = _some_tiles(source, tile)
-    if not len(tiles):
-        return None
     device = model.generator.mean.device
-    images = torch.from_numpy(tiles).permute(0, 3, 1, 2)
-    features = [
-        features_of(model, part.to(device), amp)
-        for part in images.split(batch_size or default_batch_size(device, tile))
-    ]
-    far = model.applicability.distance(np.concatenate(features)) >= 1
-    return round(float(far.mean()), 3)
+    images = torch.from_numpy(_some_tiles(source, tile)).permute(0, 3, 1, 2)
+    parts = images.split(batch_size or default_batch_size(device, tile)) if len(images) else ()
+    features = [features_of(model, part.to(device), amp) for part in parts]
+    if not features:
+        return np.zeros(0, np.float32)
+    return model.applicability.distance(np.concatenate(features))
 
 
 def _some_tiles(source: ImageSource, tile: int) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ PREVIEW_MIN_WIDTH = 320
 
 
 def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
-    """What every file of a map says of its making; `key` is the scratch's, `far` `share_far`'s."""
+    """What every file of a map says of its making; `key` is the scratch's, `far` `Prediction`'s."""
     tags = {
         "TIFFTAG_SOFTWARE": f"salakseg {__version__}",
         "MODEL": Path(model.source).name,

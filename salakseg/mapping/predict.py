@@ -32,7 +32,7 @@ from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, sha256_of, write_text
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
-from salakseg.mapping.applicability import share_far
+from salakseg.mapping.applicability import distances
 from salakseg.mapping.areas import (
     Areas,
     Ground,
@@ -294,9 +294,10 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
     ground = ground_of(source, options.gsd, job.image.is_photo)
     scale = network_scale(path, ground.side, network.pixel_size, options.resolution)
     seen = source if scale == 1 else resampled(source, scale)
-    far = share_far(
+    found = distances(
         network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
     )
+    far = round(float((found >= 1).mean()), 3) if len(found) else None
     if far is not None and far > FAR_PATCHES:
         console.print(
             f"{path}: {far:.0%} of it looks like nothing that the model was trained on: expect "
