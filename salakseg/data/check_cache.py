@@ -25,12 +25,12 @@ from salakseg.data.checks import (
     GuessCheck,
     ImageCheck,
     MaskCheck,
-    Workers,
     check_images,
     check_masks,
     compare_guesses,
     hash_files,
 )
+from salakseg.data.workers import Workers
 from salakseg.files import atomic_path
 
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.

@@ -6,27 +6,22 @@ those leave a doubt. A mask is decoded whole.
 """
 
 import hashlib
-import multiprocessing
 import os
-import signal
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping, Color, read_mask
-from salakseg.console import progress
-from salakseg.errors import InputError, worker_died
+from salakseg.data.workers import Workers
+from salakseg.errors import InputError
 from salakseg.imagery.photo import TIFF_SUFFIXES, read_photo
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
@@ -39,8 +34,6 @@ MAX_COLORS_LISTED = 5
 IMAGES_A_CHUNK, MASKS_A_CHUNK = 512, 64
 EXIF_ORIENTATION = 0x0112
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Rows = tuple[tuple[str, Color, bool], ...]
 
 
@@ -86,71 +79,6 @@ class GuessCheck(NamedTuple):
     changed: int = -1
     problem: str = ""
     error: str = ""
-
-
-class Workers:
-    """Runs a function over many files in worker processes, in order, with a progress bar."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._pool: ProcessPoolExecutor | None = None
-
-    def map(
-        self,
-        function: Callable[[Sequence[Item]], list[Result]],
-        items: Sequence[Item],
-        chunk: int,
-        what: str,
-    ) -> list[Result]:
-        """`function` takes and gives lists; the results stand in the order of `items`.
-
-        Raises:
-            WorkError: a worker process died.
-        """
-        chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-        results: list[Result] = []
-        with progress(what, len(items)) as bar:
-            try:
-                for part in self._map_chunks(function, chunks):
-                    results += part
-                    bar.advance(len(part))
-            except BrokenProcessPool as error:
-                raise worker_died(what) from error
-        return results
-
-    def _map_chunks(
-        self,
-        function: Callable[[Sequence[Item]], list[Result]],
-        chunks: list[Sequence[Item]],
-    ) -> Iterator[list[Result]]:
-        # Starting a process costs more than one chunk.
-        if self._count <= 1 or len(chunks) <= 1:
-            return map(function, chunks)
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-            )
-        return self._pool.map(function, chunks)
-
-    def close(self) -> None:
-        """End the processes; what has not begun never will."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def worker_processes(count: int) -> Iterator[Workers]:
-    """Up to `count` processes, started when there is work for more than one."""
-    workers = Workers(count)
-    try:
-        yield workers
-    finally:
-        workers.close()
-
-
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches every process of the group; the main process ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def check_images(workers: Workers, root: Path, names: Sequence[str]) -> list[ImageCheck]:

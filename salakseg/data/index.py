@@ -7,7 +7,6 @@ next run opens only files that changed. The data itself is never changed.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from salakseg.classes import (
 )
 from salakseg.console import console
 from salakseg.data.check_cache import CheckCache
-from salakseg.data.checks import GuessCheck, ImageCheck, MaskCheck, worker_processes
+from salakseg.data.checks import GuessCheck, ImageCheck, MaskCheck
 from salakseg.data.folders import (
     base_images_of,
     find_folders,
@@ -50,6 +49,7 @@ from salakseg.data.split import (
     split_bases,
     split_by_patch,
 )
+from salakseg.data.workers import worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_folder, sha256_of
 from salakseg.imagery.drawing import Picture
@@ -144,7 +144,7 @@ def index(
     if allowed is not None:
         patches.loc[~allowed, "mask"] = ""
 
-    with worker_processes(os.cpu_count() or 1 if num_workers is None else num_workers) as pool:
+    with worker_processes(num_workers) as pool:
         images = checks.images(pool, patches["image"].tolist())
         _take_images(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))

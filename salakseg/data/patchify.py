@@ -13,19 +13,16 @@ stopped goes on where it was, and patches of different photos or sizes are never
 import csv
 import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,7 +43,8 @@ from salakseg.classes import (
 )
 from salakseg.console import console, progress
 from salakseg.data.layout import LAYOUT, LAYOUT_COLUMNS, read_layout
-from salakseg.errors import InputError, WorkError
+from salakseg.data.workers import worker_processes
+from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
 from salakseg.imagery.area import ground_pixel_size
 from salakseg.imagery.photo import (
@@ -187,13 +185,14 @@ def patchify(
     # Taken before: a file that changes while it is cut must count as changed.
     fingerprints = {photo.source: photo.fingerprint() for photo in todo}
     cuts: dict[str, Cut] = {}
+    job = partial(_cut, out=out, size=size, mapping=mapping)
     saved = time.monotonic()
     try:
         with (
             progress("Cutting photos", len(todo)) as bar,
-            closing(_cut_all(todo, out, size, mapping, num_workers)) as results,
+            worker_processes(num_workers) as workers,
         ):
-            for photo, cut in results:
+            for photo, cut in workers.as_completed(job, todo, "cutting photos"):
                 cuts[photo.source] = cut
                 rows[photo.source] = cut.rows
                 record["photos"][photo.source] = fingerprints[photo.source]
@@ -507,42 +506,6 @@ def _write_png(path: Path, pixels: NDArray[Any], palette: list[int] | None = Non
         image.putpalette(palette)
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG", compress_level=PNG_LEVEL)
-
-
-def _cut_all(
-    todo: Sequence[Photo],
-    out: Path,
-    size: int,
-    mapping: ClassMapping | None,
-    num_workers: int | None,
-) -> Generator[tuple[Photo, Cut], None, None]:
-    """Cut the photos in worker processes; give each as it is done."""
-    workers = min(len(todo), (os.cpu_count() or 1) if num_workers is None else num_workers)
-    if workers <= 1:
-        for photo in todo:
-            yield photo, _cut(photo, out, size, mapping)
-        return
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-    )
-    try:
-        futures: dict[Future[Cut], Photo] = {
-            pool.submit(_cut, photo, out, size, mapping): photo for photo in todo
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise WorkError(
-            "a worker process died, perhaps for lack of memory; run it again with a smaller "
-            "--num-workers, it goes on where it was"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches every process of the group; the main process lets the workers finish.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # ------------------------------------------------------------------ what is done

@@ -10,15 +10,11 @@ each tar is then written on its own by one process, and a tar that has its final
 
 import io
 import json
-import os
 import tarfile
 import zlib
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +27,8 @@ from salakseg.classes import ClassMapping, read_mask
 from salakseg.console import console, progress
 from salakseg.data.checks import JPEG_END, JPEG_START, PNG_START
 from salakseg.data.index import Index, read_index
-from salakseg.errors import InputError, WorkError, worker_died
+from salakseg.data.workers import worker_processes
+from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     atomic_path,
     format_bytes,
@@ -76,14 +73,14 @@ def shard(
         out: where the tars go.
         shard_size: megabytes (10⁶ bytes) a tar, about.
         overwrite: replace shards that were made from another index or with another size.
-        num_workers: processes; None is one a core.
+        num_workers: processes; None: one a core; 0 or 1: none beside this one.
 
     Returns:
         The content of `manifest.json`.
 
     Raises:
         InputError: no index; a patch changed or vanished since; shards of another index are there.
-        WorkError: the disk is too small.
+        WorkError: the disk is too small, a worker process died.
     """
     index_dir, out = Path(index_dir), Path(out)
     if shard_size < SMALLEST_SHARD_MB:
@@ -254,33 +251,20 @@ def _pack(
     index: Index, plan: dict[str, pd.DataFrame], out: Path, num_workers: int | None
 ) -> dict[str, Packed]:
     packed: dict[str, Packed] = {}
-    workers = max(1, min(num_workers or os.cpu_count() or 1, len(plan)))
     job = partial(_pack_one, index.data, index.mapping, out)
     total = sum(len(rows) for rows in plan.values())
-    with (
-        progress("Packing", total) as bar,
-        # Not fork: the same on every system, and safe where torch or rasterio have threads.
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        futures = {pool.submit(job, name, rows): name for name, rows in plan.items()}
-        try:
-            for future in as_completed(futures):
-                name = futures[future]
-                packed[name] = future.result()
-                bar.advance(len(plan[name]))
-        except BrokenProcessPool as error:
-            raise worker_died("packing") from error
-        except BaseException:
-            # Shards in hand are finished, the rest is for the next call.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with progress("Packing", total) as bar, worker_processes(num_workers) as workers:
+        for (name, rows), result in workers.as_completed(job, list(plan.items()), "packing"):
+            packed[name] = result
+            bar.advance(len(rows))
     return packed
 
 
 def _pack_one(
-    data: Path, mapping: ClassMapping, out: Path, name: str, rows: pd.DataFrame
+    data: Path, mapping: ClassMapping, out: Path, planned: tuple[str, pd.DataFrame]
 ) -> Packed:
-    """Write one tar unless it is there, then describe it from what it holds."""
+    """Write one tar, planned as name and rows, unless it is there; describe what it holds."""
+    name, rows = planned
     path = out / name
     keys = _keys(rows)
     if not path.exists():

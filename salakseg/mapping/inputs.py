@@ -33,11 +33,13 @@ BORDER_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch: its file and its place in the base image, in pixels."""
+    """A patch: its file, and its place and size in the base image, in pixels."""
 
     path: Path
     x: int
     y: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Input:
     def fingerprint(self) -> str:
         """SHA-256 of the files' names, sizes and times, and of the patches' places."""
         digest = sha256()
-        for patch in self.patches or (Patch(self.path, 0, 0),):
+        for patch in self.patches or (Patch(self.path, 0, 0, 0, 0),):
             status = patch.path.stat()
             name = str(patch.path.absolute())
             what = [name, status.st_size, status.st_mtime_ns, patch.x, patch.y]
@@ -135,14 +137,15 @@ def _images_or_patches(folder: Path, names: list[str], prefix: str) -> list[Inpu
     for name in names:
         row, match, path = layout.get(Path(name).stem), matches[name], folder / name
         if row is not None:
-            base, patch = row["base_image"], Patch(path, int(row["x"]), int(row["y"]))
+            base = row["base_image"]
+            patch = Patch(path, *(int(row[name]) for name in ("x", "y", "width", "height")))
             first.setdefault(base, row)
         else:
             assert match is not None
             base = match[1]
             width, height = sizes[base] if base in sizes else _size(path)
             sizes[base] = width, height
-            patch = Patch(path, int(match[3]) * width, int(match[2]) * height)
+            patch = Patch(path, int(match[3]) * width, int(match[2]) * height, width, height)
         patches.setdefault(base, []).append(patch)
     return [
         Input(folder / base, prefix + base, tuple(patches[base]), first.get(base))
@@ -166,31 +169,36 @@ def open_input(
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
 ) -> Iterator[ImageSource]:
-    """Open it for windowed reading, as `imagery.raster.open_image` does."""
+    """Open it for windowed reading, as `imagery.raster.open_image` does.
+
+    Where no patch lies nothing is valid; a later patch lies over an earlier one.
+
+    Raises:
+        InputError: as `open_image`; a patch is not as large as its place.
+    """
     if not image.patches:
         with open_image(image.path, nodata, bands, skip_unreadable) as source:
             yield source
         return
     crs, transform = _place(image)
-    width, height = _size(image.patches[0].path)
-    right = max(patch.x for patch in image.patches) + width
-    bottom = max(patch.y for patch in image.patches) + height
+    lefts, tops = (np.array([getattr(patch, side) for patch in image.patches]) for side in "xy")
+    rights = lefts + [patch.width for patch in image.patches]
+    bottoms = tops + [patch.height for patch in image.patches]
+    width, height = int(rights.max()), int(bottoms.max())
     if image.layout is not None:
-        right, bottom = int(image.layout["image_width"]), int(image.layout["image_height"])
-    xs = np.array([patch.x for patch in image.patches])
-    ys = np.array([patch.y for patch in image.patches])
+        width, height = int(image.layout["image_width"]), int(image.layout["image_height"])
 
     @lru_cache(CACHED_PATCHES)
     def pixels_of(number: int) -> Pixels | None:
-        path = image.patches[number].path
+        patch = image.patches[number]
         try:
-            with open_image(path, nodata, bands) as patch:
-                if (patch.width, patch.height) != (width, height):
+            with open_image(patch.path, nodata, bands) as source:
+                if (source.width, source.height) != (patch.width, patch.height):
                     raise InputError(
-                        f"{path}: {patch.width} × {patch.height} pixels, other patches of "
-                        f"{image.path.name} have {width} × {height}"
+                        f"{patch.path}: {source.width} × {source.height} pixels, its place in "
+                        f"{image.path.name} has {patch.width} × {patch.height}"
                     )
-                return patch.read(0, 0, height, width)
+                return source.read(0, 0, patch.height, patch.width)
         except InputError as error:
             if not skip_unreadable:
                 raise
@@ -200,19 +208,19 @@ def open_input(
     def read(row: int, column: int, window_height: int, window_width: int) -> Pixels:
         pixels = np.zeros((window_height, window_width, 3), np.uint8)
         valid = np.zeros((window_height, window_width), bool)
-        inside = (xs < column + window_width) & (xs + width > column)
-        inside &= (ys < row + window_height) & (ys + height > row)
+        inside = (lefts < column + window_width) & (rights > column)
+        inside &= (tops < row + window_height) & (bottoms > row)
         for number in np.flatnonzero(inside).tolist():
             patch = pixels_of(number)
             if patch is None:
                 continue
-            top, left = int(ys[number]) - row, int(xs[number]) - column
+            top, left = int(tops[number]) - row, int(lefts[number]) - column
             paste(pixels, patch[0], top, left)
             paste(valid, patch[1], top, left)
         return pixels, valid
 
     with quiet_gdal():
-        yield ImageSource(image.path, bottom, right, crs, transform, read)
+        yield ImageSource(image.path, height, width, crs, transform, read)
 
 
 def _place(image: Input) -> tuple[Any, Any]:

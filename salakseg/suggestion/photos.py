@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from salakseg.data.index import Index
 from salakseg.data.layout import LAYOUT, read_layout
 from salakseg.data.patchify import RECORD
 from salakseg.errors import InputError
-from salakseg.imagery.photo import read_photo
-from salakseg.imagery.raster import ImageSource, Pixels, open_image
+from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.imagery.windows import paste
 from salakseg.mapping.classify import classify
+from salakseg.mapping.inputs import Input, Patch, open_input
 from salakseg.model.weights import Model
 
 # Rows of an image that are read at a time where nothing else decides.
@@ -55,38 +55,18 @@ class Photo:
     patches: pd.DataFrame
     original: Original | None = None
 
-    @contextmanager
-    def open(self) -> Iterator[ImageSource]:
+    def open(self) -> AbstractContextManager[ImageSource]:
         """The full image, or its patches put together; a pixel that no patch covers is not valid.
 
         Raises:
             InputError: a file that is damaged or gone.
         """
         if self.original is not None:
-            with open_image(self.original.file) as source:
-                yield source
-            return
-        patches = self.patches
-        height = int((patches.top + patches.height).max())
-        width = int((patches.left + patches.width).max())
-
-        def read(row: int, column: int, rows: int, columns: int) -> Pixels:
-            pixels = np.zeros((rows, columns, 3), np.uint8)
-            valid = np.zeros((rows, columns), bool)
-            touched = patches[
-                (patches.top < row + rows)
-                & (patches.top + patches.height > row)
-                & (patches.left < column + columns)
-                & (patches.left + patches.width > column)
-            ]
-            patch: Any
-            for patch in touched.itertuples():
-                image = read_photo(self.index.data / patch.image)
-                paste(pixels, image, patch.top - row, patch.left - column)
-                paste(valid, np.ones(image.shape[:2], bool), patch.top - row, patch.left - column)
-            return pixels, valid
-
-        yield ImageSource(self.index.data / self.name, height, width, None, None, read)
+            return open_image(self.original.file)
+        data = self.index.data
+        columns = self.patches[["image", "left", "top", "width", "height"]]
+        patches = (Patch(data / image, *place) for image, *place in columns.itertuples(index=False))
+        return open_input(Input(data / self.name, self.name, tuple(patches)))
 
     def draw_known(self, labels: NDArray[np.uint8]) -> None:
         """Lay the masks that some of its patches have over `labels` (H, W)."""

@@ -76,6 +76,32 @@ def test_windows_of_a_mosaic_are_parts_of_the_whole(tmp_path: Path) -> None:
     assert valid.all()
 
 
+def test_patches_must_be_as_large_as_their_places(tmp_path: Path) -> None:
+    image, _ = coloured(64, 90)
+    write_patches(tmp_path / "named", "base", image, 32)  # the last column is 26 wide
+    [mosaic] = find_inputs([tmp_path / "named"])
+    with (
+        open_input(mosaic) as source,
+        pytest.raises(
+            InputError, match=r"patch_000_002\.png: 26 × 32 pixels, its place in base has 32 × 32"
+        ),
+    ):
+        source.read(0, 0, 64, 90)
+    # With a layout that tells their sizes they may differ.
+    patches = "\n".join(
+        f"base_patch_{row:03d}_{column:03d},base,{32 * column},{32 * row},{width},32,90,64"
+        for row in range(2)
+        for column, width in enumerate((32, 32, 26))
+    )
+    header = "patch,base_image,x,y,width,height,image_width,image_height"
+    (tmp_path / "named/layout.csv").write_text(f"{header}\n{patches}\n", encoding="utf-8")
+    [mosaic] = find_inputs([tmp_path / "named"])
+    with open_input(mosaic) as source:
+        pixels, valid = source.read(0, 0, 64, 90)
+    np.testing.assert_array_equal(pixels, image)
+    assert valid.all()
+
+
 def test_a_killed_mapping_of_many_goes_on_with_those_that_are_left(
     brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

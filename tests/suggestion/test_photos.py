@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, read_mask
-from salakseg.data.index import Index, read_index
+from salakseg.data.index import Index, index, read_index
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.windows import paste
@@ -53,6 +54,19 @@ def test_what_no_patch_covers_is_not_valid(photo: Photo) -> None:
     gone = np.zeros((320, 384), bool)
     gone[: most.top[most.column == 0].min(), :128] = True
     assert (valid == ~gone).all() and (pixels[gone] == 0).all()
+
+
+def test_patches_at_the_edges_may_be_smaller(tmp_path: Path) -> None:
+    image = read_photo(FILE)[:100, :150]
+    (tmp_path / "DATA/images").mkdir(parents=True)
+    for row, column in np.ndindex(2, 3):
+        patch = image[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+        name = f"a_patch_{row:03d}_{column:03d}.png"
+        Image.fromarray(patch).save(tmp_path / "DATA/images" / name)
+    index(tmp_path / "DATA", num_workers=1)
+    with find_photo(read_index(Path("index")), ".", "a").open() as source:
+        pixels, valid = source.read(0, 0, source.height, source.width)
+    assert np.array_equal(pixels, image) and valid.all()
 
 
 def test_known_masks_are_laid_over_a_guess(photo: Photo) -> None:

@@ -1,0 +1,166 @@
+"""What is in a file: whole or damaged, its size, its classes, and the guess that it began as."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from salakseg.classes import read_class_mapping, read_mask
+from salakseg.data import checks
+from salakseg.data.checks import check_images, check_masks, compare_guesses, hash_files
+from salakseg.data.index import index
+from salakseg.data.workers import Workers
+from tests.conftest import SAMPLES
+from tests.data.samples import SIDE, patch, problems, row_of
+
+HERE = Workers(1)
+MAPPING = read_class_mapping(SAMPLES / "class_mapping.csv")
+
+
+def test_images_are_measured_upright_and_not_decoded_where_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Image.new("RGB", (40, 30))
+    picture.save(tmp_path / "flat.png")
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    names = ["turned.jpg", "gone.png", "flat.png"]
+    turned, gone, flat = check_images(HERE, tmp_path, names)
+    assert (turned.width, turned.height, turned.note) == (30, 40, "EXIF orientation applied")
+    assert (flat.width, flat.height, flat.note, flat.error) == (40, 30, "", "")
+    assert flat.bytes == (tmp_path / "flat.png").stat().st_size
+    assert (gone.width, gone.height) == (0, 0) and "gone.png" in gone.error
+    monkeypatch.setattr(checks, "MAX_PATCH_PIXELS", 1000)
+    [large] = check_images(HERE, tmp_path, names[:1])
+    assert "40×30 pixels are no patch" in large.error
+
+
+def test_masks_are_counted_by_class() -> None:
+    [path] = (SAMPLES / "masks").glob("tile1*")
+    labels = read_mask(path, MAPPING).labels
+    name, (height, width) = f"masks/{path.name}", labels.shape
+    right, wrong = check_masks(HERE, SAMPLES, [(name, width, height), (name, 9, 9)], MAPPING)
+    counts = np.bincount(labels.ravel(), minlength=256)
+    assert (right.pixels, right.ignored) == (counts[: MAPPING.num_classes].tolist(), counts[255])
+    assert right.error == ""
+    assert (wrong.problem, wrong.pixels) == ("mask of another size", ())
+
+
+def test_pixels_that_a_guess_had_otherwise(tmp_path: Path) -> None:
+    rows = np.zeros((8, 8), np.uint8)
+    Image.fromarray(rows).save(tmp_path / "mask.png")
+    rows[:2, :3] = 1
+    Image.fromarray(rows).save(tmp_path / "guess.png")
+    pairs = [("mask.png", "mask.png"), ("guess.png", "mask.png")]
+    assert [check.changed for check in compare_guesses(HERE, tmp_path, pairs, MAPPING)] == [0, 6]
+
+
+def test_hashes_are_those_of_the_files() -> None:
+    names = ["class_mapping.csv", "images/tile1_part001.jpg"]
+    contents = [(SAMPLES / name).read_bytes() for name in names]
+    assert hash_files(HERE, SAMPLES, names) == [hashlib.sha256(c).hexdigest() for c in contents]
+
+
+def test_mask_of_another_size_is_not_used(data: Path) -> None:
+    Image.open(patch(data)).crop((0, 0, 63, 64)).save(patch(data))
+    assert index(data, num_workers=1)["labelled"] == 71
+    assert row_of(patch(data))["mask"] == ""
+    found = problems().iloc[0]
+    assert found["kind"] == "mask of another size"
+    assert "63×64, the image is 64×64" in found["detail"]
+
+
+@pytest.mark.parametrize("what", ["images", "masks"])
+def test_damaged_files_are_left_out(data: Path, what: str) -> None:
+    png, jpeg, empty = (patch(data, number, what) for number in range(3))
+    png.write_bytes(png.read_bytes()[:-30])
+    Image.open(jpeg).save(jpeg.with_suffix(".jpg"))
+    jpeg.unlink()
+    whole = jpeg.with_suffix(".jpg").read_bytes()
+    jpeg.with_suffix(".jpg").write_bytes(whole[: len(whole) // 2])
+    empty.write_bytes(b"")
+    index(data, num_workers=1)
+    kind = "unreadable image" if what == "images" else "unreadable mask"
+    found = problems()
+    assert set(found[found["kind"] == kind]["file"]) == {
+        f"flight-1/{what}/{path.name}" for path in (png, jpeg.with_suffix(".jpg"), empty)
+    }
+    row = row_of(png)
+    assert row["mask"] == ""
+    assert row["split"] == ("exclude" if what == "images" else row["split"])
+
+
+def test_bytes_after_the_end_of_an_image_do_no_harm(data: Path) -> None:
+    for number, suffix in ((0, ".png"), (1, ".jpg")):
+        path = patch(data, number, "images")
+        picture = Image.open(path)
+        path.unlink()
+        picture.save(path.with_suffix(suffix))
+        with open(path.with_suffix(suffix), "ab") as file:
+            file.write(b"\0" * 100)
+    assert index(data, num_workers=1)["labelled"] == 72
+    assert problems().empty
+
+
+def test_odd_bands_are_noted_with_the_rule(data: Path) -> None:
+    paths = sorted((data / "flight-2/images").iterdir())
+    picture = Image.open(paths[0])
+    picture.convert("L").save(paths[0])
+    picture.convert("RGBA").save(paths[1])
+    Image.fromarray(np.full((SIDE, SIDE), 3000, np.uint16)).save(paths[2])
+    index(data, num_workers=1)
+    details = problems().set_index("file")["detail"].to_dict()
+    assert {Path(str(file)).name: detail for file, detail in details.items()} == {
+        paths[0].name: "1 of flight-2/: 1 band, repeated three times",
+        paths[1].name: "1 of flight-2/: 4 bands, the first three taken",
+        paths[2].name: "1 of flight-2/: 1 band, repeated three times; 16 bits, scaled to 8",
+    }
+
+
+def test_unknown_colours_are_ignored_and_named(data: Path) -> None:
+    pixels = np.asarray(Image.open(patch(data))).copy()
+    pixels[:5, :4] = (225, 170, 40)
+    Image.fromarray(pixels).save(patch(data))
+    index(data, num_workers=1)
+    assert row_of(patch(data))["ignored"] >= 20
+    found = problems().iloc[0]
+    assert found["kind"] == "unknown colour"
+    assert "225 170 40 × 20 pixels (nearest: Water)" in found["detail"]
+
+
+def test_row_numbers_out_of_range(data: Path) -> None:
+    pixels = np.ones((SIDE, SIDE), np.uint8)
+    pixels[0, :7] = 9
+    Image.fromarray(pixels).save(patch(data))
+    summary = index(data, num_workers=1)
+    assert summary["mask_kinds"] == {"RGB colours": 71, "row numbers": 1}
+    assert row_of(patch(data))["pixels Water"] == SIDE * SIDE - 7
+    assert "9 × 7 pixels (the mapping's rows are 0 to 5)" in problems().iloc[0]["detail"]
+
+
+def test_jpeg_masks_are_counted_and_warned(data: Path) -> None:
+    path = patch(data, 5)
+    Image.open(path).save(path.with_suffix(".jpg"), quality=90)
+    path.unlink()
+    index(data, num_workers=1)
+    found = problems()
+    assert "JPEG mask" in set(found["kind"])
+    assert "given to the nearest" in found[found["kind"] == "JPEG mask"].iloc[0]["detail"]
+
+
+def test_a_mask_that_could_mean_two_things_is_not_used(data: Path) -> None:
+    (data / "class_mapping.csv").write_text(
+        "class_name,class_color\nsoil,2 2 2\ntree,1 1 1\nroad,0 0 0\n", encoding="utf-8"
+    )
+    for number in range(72):
+        pixels = np.full((SIDE, SIDE), number % 3, np.uint8)
+        pixels[0] = 1
+        Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(patch(data, number))
+    Image.fromarray(np.asarray(Image.open(patch(data)))[..., 0]).save(patch(data))
+    index(data, num_workers=1)
+    found = problems()
+    assert list(found["file"]) == [f"flight-1/masks/{patch(data).name}"]
+    assert "save the mask as RGB" in found["detail"].iloc[0]

@@ -1,0 +1,229 @@
+"""DATA's folders: pairs of images and masks, names and places, and the lists that users give."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from salakseg.data.folders import Folder, base_images_of, find_folders, guesses_of, pair
+from salakseg.data.index import index
+from salakseg.data.problems import Problems
+from salakseg.errors import InputError
+from tests.data.samples import PHOTOS, cut_photo, patch, problems, row_of, save_split
+
+
+def test_folders_with_what_is_in_them_at_any_depth(tmp_path: Path) -> None:
+    for name in (
+        "Images/b.png", "far/below/masks/a.png", "far/below/masks/more/c.png",
+        "far/below/guess/a.png", "far/below/layout.csv", ".trash/images/a.png", "other/images.txt",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_folders(tmp_path) == [
+        Folder(".", images="Images", image_files=["b.png"]),
+        Folder(
+            "far/below",
+            masks="masks",
+            mask_files=["a.png"],
+            guess_files=["a.png"],
+            unread=1,
+            layout=True,
+        ),
+    ]
+
+
+def test_images_and_masks_are_paired_by_name() -> None:
+    found = Problems()
+    patches = pair(
+        Path("DATA"),
+        [
+            Folder("b", "images", "Masks", ["x_patch_001_020.JPG", "y.png"], ["y.tif", "z.png"]),
+            Folder("c", "images", image_files=["x_patch_000_000.png", "x_patch_001_000.png"]),
+        ],
+        found,
+    )
+    assert patches[["image", "mask", "base"]].values.tolist() == [
+        ["b/images/x_patch_001_020.JPG", "", 0],
+        ["b/images/y.png", "b/Masks/y.tif", 1],
+        ["c/images/x_patch_000_000.png", "", 2],
+        ["c/images/x_patch_001_000.png", "", 2],
+    ]
+    assert patches[["row", "column"]].iloc[0].tolist() == [1, 20]
+    assert base_images_of(patches).values.tolist() == [["b", "x"], ["b", "y"], ["c", "x"]]
+    assert [(kind, file) for _, kind, file, _ in sorted(found.rows)] == [
+        ("mask without image", "b/Masks/z.png"),
+        ("name without row and column", "b/images/y.png"),
+    ]
+
+
+def test_a_guess_belongs_to_the_mask_of_its_name() -> None:
+    masks = ["a.png", "b.tif", "c.png"]
+    guesses = ["a.tif", "b.txt", ".c.png", "d.png"]
+    top = Folder(".", "images", "masks", mask_files=masks, guess_files=guesses)
+    below = Folder("f/g", "images", "Masks", mask_files=masks, guess_files=guesses)
+    assert guesses_of([top, below]) == {
+        "masks/a.png": "guess/a.tif",
+        "f/g/Masks/a.png": "f/g/guess/a.tif",
+    }
+
+
+def test_split_file_of_two_flights_needs_folders(data: Path) -> None:
+    cut_photo(PHOTOS[5], data / "flight-2", base=PHOTOS[0], mask=False)
+    roles = {photo: "train" for photo in PHOTOS}
+    with pytest.raises(InputError, match=f"{PHOTOS[0]} is in flight-1 and in flight-2"):
+        index(data, num_workers=1, split_file=save_split(data, roles))
+    both = {f"{PHOTOS[0]},flight-1": "val", f"{PHOTOS[0]},flight-2": "unlabeled"}
+    rest = {f"{photo},": "train" for photo in PHOTOS[1:]}
+    path = save_split(data, both | rest, "base_image,folder,split")
+    index(data, num_workers=1, split_file=path)
+    bases = pd.read_csv("index/base_images.csv").set_index(["folder", "base_image"])["split"]
+    assert bases["flight-1", PHOTOS[0]] == "val"
+    assert bases["flight-2", PHOTOS[0]] == "unlabeled"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda roles: roles.pop(PHOTOS[2]), f"no row for 1 base image.*{PHOTOS[2]}"),
+        (lambda roles: roles.update({PHOTOS[2]: "trian"}), "line 4: .*not 'trian'"),
+        (lambda roles: roles.update({f'"{PHOTOS[2]}"': "val"}), "stands on line 4 already"),
+    ],
+    ids=["missing", "bad word", "twice"],
+)
+def test_bad_split_files(
+    data: Path, change: Callable[[dict[str, str]], object], message: str
+) -> None:
+    roles = dict.fromkeys(PHOTOS, "train")
+    change(roles)
+    with pytest.raises(InputError, match=message):
+        index(data, num_workers=1, split_file=save_split(data, roles))
+    assert not Path("index").exists()
+
+
+def test_split_file_may_name_more_than_there_is(data: Path) -> None:
+    roles = dict.fromkeys(PHOTOS, "train") | {PHOTOS[0]: "val", "elsewhere": "val"}
+    index(data, num_workers=1, split_file=save_split(data, roles))
+    assert "elsewhere" in set(problems()["file"])
+    with pytest.raises(InputError, match=r"none of its 1 base images.*names like tile1"):
+        index(data, num_workers=1, split_file=save_split(data, {"tile1_part001.jpg": "val"}))
+    with pytest.raises(InputError, match="needs the columns base_image and split"):
+        index(data, num_workers=1, split_file=save_split(data, roles, "photo;split"))
+
+
+def test_labeled_list_limits_the_masks(data: Path) -> None:
+    names = [
+        f"{PHOTOS[0]}_patch_000_001.png",
+        f"flight-1/{PHOTOS[1]}",
+        f"{PHOTOS[2]}_patch_001_000",
+    ]
+    Path("list.txt").write_text("# two patches, one photo\n" + "\n".join(names), encoding="utf-8")
+    summary = index(data, num_workers=1, labeled_list=Path("list.txt"))
+    assert (summary["masks"], summary["labelled"]) == (72, 14)
+    Path("list.txt").write_text(f"{PHOTOS[0]}\nDJI_9999\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"1 name of neither a patch.*DJI_9999"):
+        index(data, num_workers=1, labeled_list=Path("list.txt"))
+    cut_photo(PHOTOS[0], data / "flight-2")
+    Path("list.txt").write_text(PHOTOS[0], encoding="utf-8")
+    with pytest.raises(InputError, match=r"is in flight-1 and in flight-2; write FOLDER/tile1"):
+        index(data, num_workers=1, labeled_list=Path("list.txt"))
+
+
+def test_layout_says_where_a_patch_lies(data: Path) -> None:
+    shutil.rmtree(data / "flight-2")
+    stems = sorted(path.stem for path in (data / "flight-1/images").iterdir())
+    lines = ["patch,base_image,row,column,x,y,width,height,image_width,image_height,pixel_size"]
+    lines += [f"{stem},photo {stem[:5]},7,3,192,17,64,64,400,400,0.0275" for stem in stems]
+    (data / "flight-1/layout.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    index(data, num_workers=1)
+    row = row_of(patch(data))
+    assert (row["base_image"], row["row"], row["column"]) == ("photo tile1", 7, 3)
+    assert (row["x"], row["y"], row["pixel_size"]) == (192, 17, 0.0275)
+    (data / "flight-1/layout.csv").write_text("patch,x\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"layout\.csv: damaged \(no column base_image"):
+        index(data, num_workers=1)
+
+
+def test_any_mix_of_image_files(data: Path) -> None:
+    images = sorted((data / "flight-1/images").iterdir())
+    for path, suffix in zip(images, [".JPG", ".tiff", ".TIF", ".jpeg"], strict=False):
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+    mask = data / f"flight-1/masks/{images[0].stem}.png"
+    Image.open(mask).save(mask.with_suffix(".tif"))
+    mask.unlink()
+    summary = index(data, num_workers=1)
+    assert (summary["images"], summary["labelled"]) == (96, 72)
+    assert problems().empty
+
+
+def test_images_at_the_top_and_names_that_do_not_parse(data: Path) -> None:
+    folder = data / "flight-1"
+    for what in ("images", "masks"):
+        shutil.move(folder / what, data / what)
+    for what in ("images", "masks"):
+        path = sorted((data / what).iterdir())[0]
+        path.rename(path.with_name("orchard.png"))
+    index(data, num_workers=1)
+    row = row_of(Path("orchard.png"))
+    assert (row["folder"], row["base_image"], row["image"]) == (
+        ".",
+        "orchard",
+        "images/orchard.png",
+    )
+    assert pd.isna(row["row"])
+    assert list(problems()["kind"]) == ["name without row and column"]
+
+
+def test_mask_without_image(data: Path) -> None:
+    patch(data, 0, "images").unlink()
+    assert index(data, num_workers=1)["images"] == 95
+    assert problems()[["kind", "file"]].values.tolist() == [
+        ["mask without image", f"flight-1/masks/{patch(data).name}"]
+    ]
+
+
+def test_two_images_of_one_name_are_fatal(data: Path) -> None:
+    path = patch(data, 0, "images")
+    Image.open(path).save(path.with_suffix(".jpg"))
+    with pytest.raises(InputError, match=r"two images of one name.*remove one of them"):
+        index(data, num_workers=1)
+    assert [path.name for path in Path("index").iterdir()] == ["problems.csv"]
+
+
+def test_data_without_images(data: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        index(data / "nowhere")
+    loose = shutil.copytree(data / "flight-1/images", data.parent / "loose")
+    with pytest.raises(InputError, match="put them into a folder"):
+        index(loose)
+    with pytest.raises(InputError, match="give the folder above it"):
+        index(data / "flight-1/images")
+    shutil.rmtree(data / "flight-1/images")
+    shutil.rmtree(data / "flight-2")
+    with pytest.raises(InputError, match="masks alone cannot be indexed"):
+        index(data)
+    shutil.rmtree(data / "flight-1")
+    with pytest.raises(InputError, match="no images in it"):
+        index(data)
+    assert not Path("index").exists()
+
+
+def test_files_that_are_not_read_are_counted(data: Path) -> None:
+    shutil.copytree(data / "flight-2/images", data / "flight-1/images/more")
+    for name in ("notes.txt", "Thumbs.db", ".DS_Store"):
+        (data / "flight-1/images" / name).write_text("x", encoding="utf-8")
+    assert index(data, num_workers=1)["images"] == 96
+    details = problems().set_index("kind")["detail"]
+    assert details["folder inside images/"].startswith("24 files in folders below")
+    assert details["other file"].startswith("2 files of flight-1/images/")
+
+
+def test_links_that_lead_back_are_followed_once(data: Path) -> None:
+    try:
+        (data / "flight-1/back").symlink_to(data, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links on this system")
+    assert [folder.name for folder in find_folders(data)] == ["flight-1", "flight-2"]
