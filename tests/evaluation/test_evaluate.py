@@ -14,7 +14,6 @@ from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import confusion_on_split, evaluate
-from salakseg.evaluation.pictures import spread
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.generator import Generator, create_generator
 from salakseg.model.weights import Model, save_model
@@ -308,14 +307,3 @@ def test_masks_without_any_class_are_an_error(workplace: Path, best_model: Path,
         with pytest.raises(InputError, match="no pixel of the masks has a class"):
             evaluate(best_model, **given, out=out, device="cpu")
     assert not out.exists()
-
-
-def test_shown_patches_go_from_the_worst_up_and_over_many_base_images():
-    accuracy = np.linspace(0, 1, 32, dtype=np.float32)
-    accuracy[5] = np.nan  # a patch without a scored pixel is never shown
-    owner = np.arange(32) % 2
-    chosen = spread(accuracy, owner)
-    assert len(chosen) == 8 and chosen[0] == 0 and 5 not in chosen
-    assert (np.diff(accuracy[chosen]) > 0).all()
-    assert np.bincount(owner[chosen]).tolist() == [4, 4]
-    assert spread(np.array([0.5, 0.25], np.float32), np.array([0, 0])).tolist() == [1, 0]

@@ -12,7 +12,6 @@ from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import _leak, evaluate, leak_in_words
-from salakseg.evaluation.pictures import extremes
 from salakseg.evaluation.scoring import BOUNDARY, EVERY, ShardSplit, diagnose, near_boundary
 from salakseg.metrics import LEVELS
 from salakseg.model.generator import create_generator
@@ -54,14 +53,6 @@ def test_pixels_are_counted_by_place_rightness_and_confidence() -> None:
     assert counts.sum() == 15  # one row, without the pixel that has no class
     assert counts[0, 1, LEVELS] == 1 and counts[0, 1, 750] == 7
     assert counts[1, 1, 750] == 6 and counts[1, 0, 750] == 1
-
-
-def test_extremes_come_from_many_base_images_and_have_enough_pixels() -> None:
-    score = np.array([0.1, 0.2, 0.3, 0.4, 0.0, np.nan])
-    scored = np.array([100, 100, 100, 100, 1, 100])
-    owner = np.array([0, 0, 0, 1, 1, 1])
-    assert extremes(score, scored, owner, 2) == [0, 3]
-    assert extremes(score, scored, owner, 10) == [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from salakseg.errors import InputError
-from salakseg.imagery.windows import plan_axis
+from salakseg.imagery.windows import paste, plan_axis
 
 SIZES = [1, 2, 31, 64, 65, 100, 127, 500, 1009]
 
@@ -56,3 +56,16 @@ def test_an_overlap_of_more_than_half_is_refused() -> None:
         plan_axis(100, 64, 0.6)
     with pytest.raises(InputError, match="--tile"):
         plan_axis(100, 0, 0.25)
+
+
+def test_what_lies_outside_is_not_pasted() -> None:
+    what = np.arange(1, 10).reshape(3, 3)
+    for top, left, expected in (
+        (-1, -2, [[6, 0, 0, 0], [9, 0, 0, 0], [0, 0, 0, 0]]),
+        (1, 2, [[0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 4, 5]]),
+        (3, 0, np.zeros((3, 4))),
+        (0, -3, np.zeros((3, 4))),
+    ):
+        onto = np.zeros((3, 4), int)
+        paste(onto, what, top, left)
+        np.testing.assert_array_equal(onto, expected)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from salakseg.classes import ClassMapping
 from salakseg.imagery.raster import ImageSource
+from tests.rasters import write_tiff
 
 GEO = Path(__file__).parents[2] / "../shared/geo"
 MAPPING = ClassMapping(
@@ -59,3 +60,15 @@ def smooth_image(height: int, width: int) -> NDArray[Any]:
         size = (small.shape[1] * scale, small.shape[0] * scale)
         image += np.asarray(Image.fromarray(small).resize(size))[:height, :width]
     return (image / 3).astype(np.uint8)
+
+
+def png(path: Path, image: NDArray[Any]) -> Path:
+    """Write it as a photograph without a place."""
+    Image.fromarray(image).save(path.with_suffix(".png"))
+    return path.with_suffix(".png")
+
+
+def striped(path: Path, image: NDArray[Any]) -> Path:
+    """Write it as a GeoTIFF in strips, on `GRID`."""
+    bands = np.moveaxis(image, 2, 0)
+    return write_tiff(path.with_suffix(".tif"), bands, blockysize=3, compress="lzw")
