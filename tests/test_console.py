@@ -75,7 +75,8 @@ def test_after_an_error_the_bar_is_gone_too(terminal: ModuleType) -> None:
 def test_a_file_gets_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     with open(tmp_path / "log.txt", "w", encoding="utf-8") as file:
-        monkeypatch.setattr(console, "file", file)
+        # Not `file`, which put back would be this test's own standard output for ever.
+        monkeypatch.setattr(console, "_file", file)
         with progress("Cutting photos", 5) as bar:
             bar.advance(5)
         console.print("done")

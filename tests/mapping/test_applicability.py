@@ -46,9 +46,7 @@ def stripes(tmp_path: Path) -> Path:
 KNOWN = SAMPLES / "images" / "tile3_part005.jpg"
 
 
-def test_stripes_are_far_a_photograph_that_was_trained_on_is_not(
-    model: Model, stripes: Path
-) -> None:
+def test_stripes_are_far_a_known_photograph_is_not(model: Model, stripes: Path) -> None:
     with open_image(stripes) as source:
         assert (distances(model, source) >= 1).all()
     with open_image(KNOWN) as source:
