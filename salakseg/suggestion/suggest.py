@@ -174,7 +174,7 @@ def suggest(
         )
         _write(out, result, unit, labelled_units(features.patches, unit))
         _write_pictures(out, table, index, network if trained else None, export, amp)
-    _show(result, features, unit, out, export)
+    _show(result, features, unit, len(units), out, export)
     return result
 
 
@@ -527,7 +527,12 @@ def _write_pictures(
 
 
 def _show(
-    result: Suggestions, features: Features, unit: str, out: Path, export: Path | None
+    result: Suggestions,
+    features: Features,
+    unit: str,
+    unlabelled: int,
+    out: Path,
+    export: Path | None,
 ) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", justify="right")
@@ -548,7 +553,9 @@ def _show(
         + (", what is rare or unsure counting more" if features.warm else "")
         + ". Covers: unlabelled patches that it is the nearest to."
     )
-    console.print(coverage_sentence(result.coverage, len(result.table), result.flat_after))
+    console.print(
+        coverage_sentence(result.coverage, len(result.table), result.flat_after, unlabelled)
+    )
     for line in far_sentences(result.far):
         console.print(line)
     console.print(f"Wrote suggestions.csv, far.csv, contact_sheet.png and coverage.png to {out}")
@@ -558,13 +565,21 @@ def _show(
         console.print(f"Laid out in {export}, to be labelled. Next: {export / 'HOWTO.md'}")
 
 
-def coverage_sentence(coverage: NDArray[np.float64], count: int, flat_after: int | None) -> str:
-    """Where coverage is, where it goes, and when it is no longer worth it."""
-    today, then = coverage[0], coverage[count]
-    said = f"{count} more bring coverage from {today:.0%} to {then:.0%}; "
-    if flat_after is None:
-        return said + f"after {len(coverage) - 1} more ({coverage[-1]:.0%}) it still rises"
-    return said + f"after {flat_after} more ({coverage[flat_after]:.0%}) it is flat"
+def coverage_sentence(
+    coverage: NDArray[np.float64], count: int, flat_after: int | None, unlabelled: int
+) -> str:
+    """Where coverage is, where it goes, and when it is no longer worth it.
+
+    Args:
+        unlabelled: how many photographs or patches there are to suggest.
+    """
+    said = f"{count} more bring coverage from {coverage[0]:.0%} to {coverage[count]:.0%}"
+    ranked = len(coverage) - 1
+    if flat_after is not None:
+        return f"{said}; after {flat_after} more ({coverage[flat_after]:.0%}) it is flat"
+    if ranked < unlabelled:
+        return f"{said}; after {ranked} more ({coverage[-1]:.0%}) it still rises"
+    return said + (f"; all {ranked} to {coverage[-1]:.0%}" if count < ranked else "")
 
 
 def far_sentences(far: pd.DataFrame) -> list[str]:

@@ -309,7 +309,9 @@ def test_with_one_labelled_photo_nothing_can_be_said() -> None:
 
 def test_the_sentence() -> None:
     curve = np.array([0.7, 0.8, 0.86, 0.863])
-    assert coverage_sentence(curve, 1, 2) == (
-        "1 more bring coverage from 70% to 80%; after 2 more (86%) it is flat"
-    )
-    assert coverage_sentence(curve, 2, None).endswith("after 3 more (86%) it still rises")
+    said = "1 more bring coverage from 70% to 80%"
+    assert coverage_sentence(curve, 1, 2, 9) == f"{said}; after 2 more (86%) it is flat"
+    assert coverage_sentence(curve, 1, None, 9) == f"{said}; after 3 more (86%) it still rises"
+    # Nothing rises where nothing is left.
+    assert coverage_sentence(curve, 1, None, 3) == f"{said}; all 3 to 86%"
+    assert coverage_sentence(curve[:2], 1, None, 1) == said
