@@ -46,22 +46,27 @@ PICTURED = 5
 KEY = ["arm", "run", "steps", "batch_size", "patch_size", "generator"]
 
 
-def prepare(dubai: Path, work: Path, patch_size: int, rotation: str, oracle: bool) -> Path:
-    """Patches, index and shards of a rotation, once; the folder of the shards."""
-    name = f"{rotation}-{patch_size}" + ("-oracle" if oracle else "")
-    index, shards = work / f"index-{name}", work / f"shards-{name}"
-    if (shards / "manifest.json").exists():
-        return shards
+def pack(dubai: Path, work: Path, patch_size: int, name: str, split: pd.DataFrame) -> Path:
+    """The shards of a split (base_image, split) of the photographs; the index is beside them."""
     patches = work / f"patches-{patch_size}"
+    file, index, shards = (work / f"{kind}-{name}" for kind in ("split", "index", "shards"))
     salakseg.patchify(dubai, out=patches, size=patch_size)
-    split = pd.read_csv(dubai / ROTATIONS[rotation])
-    if oracle:
-        split["split"] = split["split"].replace("unlabeled", "train")
-    file = work / f"split-{name}.csv"
     split[["base_image", "split"]].to_csv(file, index=False, lineterminator="\n")
     salakseg.index(patches, out=index, split_file=file)
     salakseg.shard(index_dir=index, out=shards)
     return shards
+
+
+def prepare(dubai: Path, work: Path, patch_size: int, rotation: str, oracle: bool) -> Path:
+    """Patches, index and shards of a rotation, once; the folder of the shards."""
+    name = f"{rotation}-{patch_size}" + ("-oracle" if oracle else "")
+    shards = work / f"shards-{name}"
+    if (shards / "manifest.json").exists():
+        return shards
+    split = pd.read_csv(dubai / ROTATIONS[rotation])
+    if oracle:
+        split["split"] = split["split"].replace("unlabeled", "train")
+    return pack(dubai, work, patch_size, name, split)
 
 
 def of_split(dubai: Path, rotation: str, split: str) -> list[str]:

@@ -31,6 +31,7 @@ from quality import (
     arguments,
     iou_columns,
     of_split,
+    pack,
     photographs,
     trained,
     version,
@@ -55,28 +56,20 @@ def pool(dubai: Path) -> pd.DataFrame:
     return table[table.split != "val"][["base_image", "scene"]].reset_index(drop=True)
 
 
-def prepare(options: argparse.Namespace, name: str, labelled: list[str]) -> tuple[Path, Path]:
-    """Index and shards where these photographs of the pool have masks and the others none."""
-    patches = options.work / f"patches-{options.patch_size}"
-    salakseg.patchify(options.dubai, out=patches, size=options.patch_size)
+def prepare(options: argparse.Namespace, name: str, labelled: list[str]) -> Path:
+    """Shards, their index beside them, where these of the pool have masks and the others none."""
     table = pd.read_csv(options.dubai / ROTATIONS["a"])
     in_pool = table.split != "val"
     table.loc[in_pool, "split"] = "unlabeled"
     table.loc[in_pool & table.base_image.isin(labelled), "split"] = "train"
-    split, index, shards = (
-        options.work / f"{kind}-{name}" for kind in ("split", "index", "shards")
-    )
-    table[["base_image", "split"]].to_csv(split, index=False, lineterminator="\n")
-    salakseg.index(patches, out=index, split_file=split)
-    salakseg.shard(index_dir=index, out=shards)
-    return index, shards
+    return pack(options.dubai, options.work, options.patch_size, name, table)
 
 
 def suggested(options: argparse.Namespace, count: int) -> list[str]:
     """What `suggest` says where nothing is labelled and nothing trained."""
-    index, shards = prepare(options, "nothing", [])
+    shards = prepare(options, "nothing", [])
     return salakseg.suggest(
-        index_dir=index,
+        index_dir=options.work / "index-nothing",
         shards_dir=shards,
         out=options.work / "suggestions-nothing",
         count=count,
@@ -88,10 +81,10 @@ def suggested(options: argparse.Namespace, count: int) -> list[str]:
 def asked(options: argparse.Namespace, count: int, strategy: str) -> list[str]:
     """The first few by coverage, then what a model that was trained on them asks for."""
     first = suggested(options, FIRST)
-    index, shards = prepare(options, "first", first)
+    shards = prepare(options, "first", first)
     model = trained(options, shards, options.work / f"run-first-{options.steps}", 0, options.method)
     result = salakseg.suggest(
-        index_dir=index,
+        index_dir=options.work / "index-first",
         shards_dir=shards,
         model=model,
         out=options.work / "suggestions-first",
@@ -116,7 +109,7 @@ def choose(options: argparse.Namespace, arm: str, budget: int, draw: int) -> lis
 
 def train(options: argparse.Namespace, name: str, labelled: list[str], seed: int) -> Path:
     """Train on these photographs; the final model."""
-    _, shards = prepare(options, name, labelled)
+    shards = prepare(options, name, labelled)
     return trained(options, shards, options.work / f"run-{name}", seed, options.method)
 
 

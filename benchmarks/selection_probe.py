@@ -23,11 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from quality import ROTATIONS
+from quality import ROTATIONS, pack
 from rich.progress import track
 from torch.nn import functional
 
-import salakseg
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import read_split
@@ -82,17 +81,6 @@ class Probe:
         return float(scores(confusion.reshape(size, size)).miou)
 
 
-def shards_of(dubai: Path, work: Path, patch_size: int) -> Shards:
-    """Every photograph as labelled patches."""
-    patches, split = work / f"patches-{patch_size}", work / "all.csv"
-    salakseg.patchify(dubai, out=patches, size=patch_size)
-    table = pd.read_csv(dubai / ROTATIONS["a"]).assign(split="train")
-    table[["base_image", "split"]].to_csv(split, index=False, lineterminator="\n")
-    salakseg.index(patches, out=work / "index-all", split_file=split)
-    salakseg.shard(index_dir=work / "index-all", out=work / "shards-all")
-    return read_shards(work / "shards-all")
-
-
 @torch.inference_mode()
 def look(
     shards: Shards, generator: str, encoder_weights: str
@@ -144,7 +132,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=50, help="random choices a pool and budget")
     parser.add_argument("--work", type=Path, default=Path("selection-work"))
     options = parser.parse_args()
-    shards = shards_of(options.dubai, options.work, options.patch_size)
+    everything = pd.read_csv(options.dubai / ROTATIONS["a"]).assign(split="train")
+    shards = read_shards(
+        pack(options.dubai, options.work, options.patch_size, "everything", everything)
+    )
     of_patches, of_positions, labels = look(shards, options.generator, options.encoder_weights)
 
     samples = shards.split("train")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from salakseg.console import progress
-from salakseg.errors import worker_died
+from salakseg.errors import WorkError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,7 +59,7 @@ class Workers:
                     results += part
                     bar.advance(len(part))
             except BrokenProcessPool as error:
-                raise worker_died(what) from error
+                raise _worker_died(what, "try a smaller --num-workers") from error
         return results
 
     def as_completed(
@@ -80,7 +80,7 @@ class Workers:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise worker_died(
+            raise _worker_died(
                 what, "run it again with a smaller --num-workers, it goes on where it was"
             ) from error
 
@@ -112,3 +112,7 @@ def worker_processes(count: int | None) -> Iterator[Workers]:
 def _ignore_interrupt() -> None:
     # Ctrl-C reaches every process of the group; the main process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _worker_died(what: str, advice: str) -> WorkError:
+    return WorkError(f"{what}: a worker process died, perhaps for lack of memory; {advice}")

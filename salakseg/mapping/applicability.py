@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salakseg.imagery.raster import ImageSource, Pixels
+from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import Axis, plan_axis
-from salakseg.mapping.classify import default_batch_size, filled
+from salakseg.mapping.classify import default_batch_size, filled, read_at
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model
 
@@ -41,15 +41,19 @@ def distances(
     Raises:
         InputError: a damaged file, or a model file whose parts do not fit.
     """
+    nothing = np.zeros(0, np.float32)
     if model.applicability is None:
-        return np.zeros(0, np.float32)
+        return nothing
     tile = model.patch_size if tile is None else tile
+    tiles = _some_tiles(source, tile)
+    if not len(tiles):
+        return nothing
     device = model.generator.mean.device
-    images = torch.from_numpy(_some_tiles(source, tile)).permute(0, 3, 1, 2)
-    parts = images.split(batch_size or default_batch_size(device, tile)) if len(images) else ()
-    features = [features_of(model, part.to(device), amp) for part in parts]
-    if not features:
-        return np.zeros(0, np.float32)
+    images = torch.from_numpy(tiles).permute(0, 3, 1, 2)
+    features = [
+        features_of(model, part.to(device), amp)
+        for part in images.split(batch_size or default_batch_size(device, tile))
+    ]
     return model.applicability.distance(np.concatenate(features))
 
 
@@ -62,7 +66,7 @@ def _some_tiles(source: ImageSource, tile: int) -> NDArray[np.uint8]:
     tiles = []
     for row in _spread(rows, down.count):
         for column in _spread(columns, across.count):
-            pixels, valid = _read(source, down, across, row, column)
+            pixels, valid = read_at(source, _pixels(down, row), _pixels(across, column))
             if valid.mean() >= LEAST_VALID:
                 tiles.append(filled(pixels, valid))
     return np.stack(tiles) if tiles else np.zeros((0, tile, tile, 3), np.uint8)
@@ -73,13 +77,6 @@ def _spread(some: int, count: int) -> list[int]:
     return [(2 * place + 1) * count // (2 * some) for place in range(some)]
 
 
-def _read(source: ImageSource, down: Axis, across: Axis, row: int, column: int) -> Pixels:
-    """The pixels of a tile, reflected beyond the image."""
-    rows, columns = (
-        axis.reflected(axis.begin(index), axis.begin(index) + axis.tile)
-        for axis, index in ((down, row), (across, column))
-    )
-    top, left = int(rows.min()), int(columns.min())
-    image, valid = source.read(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
-    place = np.ix_(rows - top, columns - left)
-    return image[place], valid[place]
+def _pixels(axis: Axis, index: int) -> NDArray[np.intp]:
+    """The pixels along an axis that a tile sees."""
+    return axis.reflected(axis.begin(index), axis.begin(index) + axis.tile)

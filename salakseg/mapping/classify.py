@@ -162,12 +162,15 @@ def _read_padded(
     column_index = across.reflected(
         across.begin(max(0, columns[0] - 1)), across.begin(columns[-1]) + across.tile
     )
-    top, left = row_index.min(), column_index.min()
-    image, valid = source.read(
-        int(top), int(left), int(row_index.max() - top + 1), int(column_index.max() - left + 1)
-    )
+    return read_at(source, row_index, column_index)
+
+
+def read_at(source: ImageSource, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pixels:
+    """The pixels of these rows and columns, in any order and repeated at will: see `reflected`."""
+    top, left = int(rows.min()), int(columns.min())
+    image, valid = source.read(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
     # One side after the other: three times as fast as both at once.
-    for axis, index in enumerate((row_index - top, column_index - left)):
+    for axis, index in enumerate((rows - top, columns - left)):
         image, valid = image.take(index, axis), valid.take(index, axis)
     return image, valid
 
