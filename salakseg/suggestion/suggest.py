@@ -560,7 +560,10 @@ def _show(
         console.print(line)
     console.print(f"Wrote suggestions.csv, far.csv, contact_sheet.png and coverage.png to {out}")
     if export is None:
-        console.print("Next: look at contact_sheet.png; --export label lays the photos out for you")
+        console.print(
+            f"Next: look at {out / 'contact_sheet.png'}; the same command with --export label lays "
+            "these photos out to be labelled"
+        )
     else:
         console.print(f"Laid out in {export}, to be labelled. Next: {export / 'HOWTO.md'}")
 
