@@ -164,7 +164,8 @@ def resized(batch: Batch, size: int) -> Batch:
     masks = batch.masks
     if masks is not None:
         masks = functional.interpolate(masks[:, None], size, mode="nearest")[:, 0]
-    return Batch(images, masks, batch.entries, batch.positions)
+    valid = torch.ones_like(images[:, 0], dtype=torch.bool)
+    return Batch(images, masks, valid, batch.entries, batch.positions)
 
 
 def published_side(

@@ -30,6 +30,7 @@ from salakseg.classes import IGNORE_INDEX
 from salakseg.data.draws import draw_bits
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
+from salakseg.imagery.nodata import filled
 
 WINDOW_BYTES = 1_000_000_000
 OPEN_SHARDS = 64
@@ -47,23 +48,27 @@ class Batch:
     """Decoded patches.
 
     Attributes:
-        images: uint8 (B, 3, P, P).
-        masks: uint8 (B, P, P), class indices or 255, or None for unlabelled patches. Patches
-            smaller than P are padded below and on the right with black, their masks with 255.
+        images: uint8 (B, 3, P, P). Patches smaller than P are padded below and on the right; what
+            is not valid is in the mean colour of the patch's valid pixels.
+        masks: uint8 (B, P, P), class indices or 255 (always where not valid), or None for
+            unlabelled patches.
+        valid: bool (B, P, P), False in the padding: no ground, so nothing to learn.
         entries: int64 (B,), rows of the split's samples.
         positions: int64 (B,), positions in the stream; for a split read in order, the rows again.
     """
 
     images: Tensor
     masks: Tensor | None
+    valid: Tensor
     entries: Tensor
     positions: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Images and masks on `device`; from pinned memory without waiting for the copy."""
+        """All pixels on `device`; from pinned memory without waiting for the copy."""
         return Batch(
             self.images.to(device, non_blocking=True),
             None if self.masks is None else self.masks.to(device, non_blocking=True),
+            self.valid.to(device, non_blocking=True),
             self.entries,
             self.positions,
         )
@@ -73,6 +78,7 @@ class Batch:
         return Batch(
             self.images.pin_memory(),
             None if self.masks is None else self.masks.pin_memory(),
+            self.valid.pin_memory(),
             self.entries,
             self.positions,
         )
@@ -198,18 +204,23 @@ class Patches(Dataset[dict[str, Batch] | str]):
         shards, keys, places = self.tables[name]
         size = self.patch_size
         images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
+        valid = torch.zeros(len(rows), size, size, dtype=torch.bool)
         with_masks = bool((places[rows, 4] > 0).all())
         masks = torch.full((len(rows), size, size), IGNORE_INDEX, dtype=torch.uint8)
         for i, row in enumerate(rows.tolist()):
             where = f"{self.folder / shards[row]}, {keys[row]}"
             image = self._decode(shards[row], where, places[row, :3], ImageReadMode.RGB)
             images[i, :, : image.shape[1], : image.shape[2]] = image
+            valid[i, : image.shape[1], : image.shape[2]] = True
+            shown = filled(images[i].permute(1, 2, 0).numpy(), valid[i].numpy())
+            images[i] = torch.from_numpy(shown).permute(2, 0, 1)
             if with_masks:
                 mask = self._decode(shards[row], where, places[row, 3:], ImageReadMode.UNCHANGED)
                 masks[i, : mask.shape[1], : mask.shape[2]] = mask[0]
         return Batch(
             images,
             masks if with_masks else None,
+            valid,
             torch.from_numpy(rows),
             torch.from_numpy(rows if positions is None else positions),
         )

@@ -30,8 +30,9 @@ from salakseg.imagery.photo import exif_orientation, read_photo, rgb8_of, to_rgb
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 UPRIGHT = 1
-# GDAL keeps decoded blocks; its default, a share of the machine's memory, is no bound.
-GDAL_CACHE_MB = 128
+# GDAL keeps decoded blocks; its default, a share of the machine's memory, is no bound. In bytes:
+# rasterio hands the number to GDAL's C function, not to its reading of "128" as megabytes.
+GDAL_CACHE_BYTES = 128 << 20
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
@@ -63,7 +64,7 @@ class ImageSource:
 @contextmanager
 def quiet_gdal() -> Iterator[None]:
     """GDAL with a bounded cache, and without a warning where an image has no place on Earth."""
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), warnings.catch_warnings():
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from salakseg.imagery.nodata import filled
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import Axis, plan_axis
-from salakseg.mapping.classify import default_batch_size, filled, read_at
+from salakseg.mapping.classify import default_batch_size, read_at
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
+from salakseg.imagery.nodata import filled
 from salakseg.imagery.raster import ImageSource, Pixels
 from salakseg.imagery.windows import Axis, plan_axis
 from salakseg.model.weights import Model
@@ -227,12 +228,3 @@ def _probabilities(model: Model, images: Tensor, amp: bool | None, tta: bool) ->
         mirrored = model.probabilities(turned.flip(3), amp).flip(3)
         total = total + torch.rot90(straight + mirrored, -turns, (2, 3))
     return total / 8
-
-
-def filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The tile, its nodata pixels in the mean colour of the others, so that no edge is made up."""
-    if valid.all():
-        return image
-    image = image.copy()
-    image[~valid] = image[valid].mean(axis=0).round()
-    return image

@@ -96,7 +96,9 @@ def try_out(step: Step, size: int, patch_size: int) -> None:
     """Two of the run's last iterations, when every loss is in force, on grey patches."""
     rows = torch.arange(size)
     images = torch.full((size, 3, patch_size, patch_size), 127, dtype=torch.uint8)
-    labeled = Batch(images, torch.zeros_like(images[:, 0]), rows, rows)
-    unlabeled = None if step.recipe.method == SUPERVISED else Batch(images, None, rows, rows)
+    masks = torch.zeros_like(images[:, 0])
+    labeled = Batch(images, masks, masks == 0, rows, rows)
+    supervised = step.recipe.method == SUPERVISED
+    unlabeled = None if supervised else Batch(images, None, masks == 0, rows, rows)
     for _ in range(2):
         step(step.recipe.num_steps, labeled, unlabeled)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping.classify import classify, default_batch_size, filled
+from salakseg.mapping.classify import classify, default_batch_size
 from salakseg.model.weights import Model
 from tests.mapping.samples import BrightestBand, coloured, smooth_image, source_of
 
@@ -156,17 +156,6 @@ def test_tiles_without_any_data_are_not_computed(brightest: Model) -> None:
     network = brightest.generator.network
     assert isinstance(network, BrightestBand)
     assert 1 <= network.tiles <= 4
-
-
-def test_nodata_pixels_take_the_mean_colour_of_the_others() -> None:
-    image = np.array([[[10, 0, 7], [20, 0, 7]], [[32, 9, 7], [250, 250, 250]]], np.uint8)
-    before = image.copy()
-    valid = np.array([[True, True], [True, False]])
-    tile = filled(image, valid)
-    np.testing.assert_array_equal(tile[1, 1], (21, 3, 7))
-    np.testing.assert_array_equal(tile[valid], image[valid])
-    np.testing.assert_array_equal(image, before)
-    np.testing.assert_array_equal(filled(image, np.ones((2, 2), bool)), image)
 
 
 def test_after_a_break_the_other_blocks_are_the_same(tiny: Model) -> None:
