@@ -111,3 +111,19 @@ def k_centre(features: Floats, labelled: Floats, count: int) -> list[int]:
         np.minimum(distance, np.linalg.norm(features - features[unit], axis=1), out=distance)
         distance[unit] = -1
     return order
+
+
+def least_alike(directions: Floats, likeness: Floats, count: int) -> list[int]:
+    """The rows least like what there is and like each other, one after the other.
+
+    Args:
+        directions: (n, D), of length 1.
+        likeness: (n,), of each to the nearest of what there is, 1 at most.
+    """
+    likeness = likeness.copy()
+    order: list[int] = []
+    while len(order) < min(count, len(directions)):
+        order.append(int(likeness.argmin()))
+        np.maximum(likeness, directions @ directions[order[-1]], out=likeness)
+        likeness[order[-1]] = np.inf
+    return order

@@ -24,7 +24,7 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
-from salakseg.console import console, progress
+from salakseg.console import Bar, console, progress
 from salakseg.data.index import Index, read_index
 from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
@@ -50,6 +50,8 @@ UNITS = ("base", "patch")
 BEST_MODEL = Path("checkpoints/best_model.pth")
 # Up to as many patches are ranked by themselves, more by as many prototypes.
 MOST_TARGETS = 4096
+# One prototype of so many is a patch that the others are not like.
+RARE = 16
 # Rows of a step of k-means: several times as many as there are prototypes.
 CHUNK = 4 * MOST_TARGETS
 # Patches that coverage is measured on: its standard error is below 0.3 points.
@@ -275,39 +277,72 @@ def rank(
 def _targets(features: Features, weights: Floats, seed: int) -> tuple[Floats, Floats, Rows]:
     """What is to be covered: directions (T, D), weights (T,), and the unlabelled row nearest each.
 
-    All patches, or where they are many the centres of k-means, a weight being the sum of the
-    patches' whose nearest centre it is.
+    All patches, or where they are many the centres of k-means, and of what is least like any of
+    these the patches themselves: a rare kind of ground moves no centre. A weight is the sum of the
+    patches' that are nearest to it.
     """
     rows = len(features.patches)
     if rows <= MOST_TARGETS:
         return features.directions(slice(None)), weights, np.arange(rows)
-    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
-    kmeans = MiniBatchKMeans(
-        MOST_TARGETS, init="random", n_init=1, batch_size=CHUNK, random_state=seed
-    )
-    order = np.random.default_rng(seed).permutation(rows)
-    with progress("Prototypes", 2 * rows) as bar:
-        for part in np.array_split(order, max(1, rows // CHUNK)):
+    rare = max(1, MOST_TARGETS // RARE)
+    count = MOST_TARGETS - rare
+    parts = np.array_split(np.random.default_rng(seed).permutation(rows), max(1, rows // CHUNK))
+    with progress("Prototypes", 3 * rows) as bar:
+        some = features.directions(np.sort(parts[0]))
+        # One trial a centre: sklearn's nine take ten times as long as all the rest.
+        begin, _ = kmeans_plusplus(some, count, random_state=seed, n_local_trials=1)
+        # By default k-means would put the centres of small clusters elsewhere.
+        kmeans = MiniBatchKMeans(
+            count, init=begin, n_init=1, batch_size=CHUNK, reassignment_ratio=0, random_state=seed
+        )
+        for part in parts:
             kmeans.partial_fit(features.directions(np.sort(part)))
             bar.advance(len(part))
         centres = kmeans.cluster_centers_.astype(np.float32)
         centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
-        sums = np.zeros(len(centres), np.float64)
-        best = np.full(len(centres), -np.inf, np.float32)
-        medoids = np.full(len(centres), -1, np.int64)
-        unlabelled = (features.patches.split == "unlabeled").to_numpy()
-        for start in range(0, rows, BLOCK):
-            likeness = features.directions(slice(start, start + BLOCK)) @ centres.T
-            closest = likeness.argmax(1)
-            sums += np.bincount(closest, weights[start : start + BLOCK], len(centres))
-            likeness[~unlabelled[start : start + BLOCK]] = -np.inf
-            top = likeness.argmax(0)
-            value = likeness[top, np.arange(len(centres))]
-            medoids[value > best] = start + top[value > best]
-            np.maximum(best, value, out=best)
-            bar.advance(len(closest))
-    return centres, sums.astype(np.float32), np.unique(medoids[medoids >= 0])
+        closest, likeness = np.zeros(rows, np.int64), np.full(rows, -np.inf, np.float32)
+        medoids = _assign(features, centres, 0, closest, likeness, bar)
+        unlike = np.argsort(likeness, kind="stable")[:MOST_TARGETS]
+        own = features.directions(unlike)
+        own = own[strategies.least_alike(own, likeness[unlike], rare)]
+        medoids = np.concatenate(
+            [medoids, _assign(features, own, len(centres), closest, likeness, bar)]
+        )
+    sums = np.bincount(closest, weights, MOST_TARGETS).astype(np.float32)
+    return np.concatenate([centres, own]), sums, np.unique(medoids[medoids >= 0])
+
+
+def _assign(
+    features: Features, centres: Floats, first: int, closest: Rows, likeness: Floats, bar: Bar
+) -> Rows:
+    """Give each patch to one of these centres, numbered from `first`, where it is more like it.
+
+    Args:
+        closest, likeness: (N,), changed here: the centre of each patch, and how like it it is.
+
+    Returns:
+        The unlabelled row most like each centre, -1 where there is none.
+    """
+    best = np.full(len(centres), -np.inf, np.float32)
+    medoids = np.full(len(centres), -1, np.int64)
+    unlabelled = (features.patches.split == "unlabeled").to_numpy()
+    for start in range(0, len(closest), BLOCK):
+        block = slice(start, start + BLOCK)
+        found = features.directions(block) @ centres.T
+        nearest = found.argmax(1)
+        value = found[np.arange(len(found)), nearest]
+        closer = value > likeness[block]
+        closest[block][closer] = first + nearest[closer]
+        np.maximum(likeness[block], value, out=likeness[block])
+        found[~unlabelled[block]] = -np.inf
+        top = found.argmax(0)
+        value = found[top, np.arange(len(centres))]
+        medoids[value > best] = start + top[value > best]
+        np.maximum(best, value, out=best)
+        bar.advance(len(found))
+    return medoids
 
 
 def similarity_table(features: Features, units: pd.DataFrame, targets: Floats) -> Floats:

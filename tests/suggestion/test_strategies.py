@@ -9,6 +9,7 @@ from salakseg.suggestion.strategies import (
     Floats,
     k_centre,
     lazy_greedy,
+    least_alike,
     most_unsure,
     random_order,
     swapped,
@@ -103,3 +104,10 @@ def test_most_unsure_and_random() -> None:
     assert most_unsure(np.array([0.1, 0.7, 0.7, 0.9], np.float32), 3) == [3, 1, 2]
     assert random_order(20, 5, seed=1) == random_order(20, 5, seed=1) != random_order(20, 5, seed=2)
     assert len(set(random_order(20, 20, seed=3))) == 20
+
+
+def test_least_alike_takes_what_neither_others_nor_the_taken_are_like() -> None:
+    directions = np.array([[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]], np.float32)
+    likeness = (directions @ np.array([1, 0], np.float32)).astype(np.float32)
+    assert least_alike(directions, likeness, 2) == [3, 1]
+    assert sorted(least_alike(directions, likeness, 9)) == [0, 1, 2, 3]

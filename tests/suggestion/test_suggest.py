@@ -226,6 +226,29 @@ def test_prototypes_rank_nearly_as_well(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(rank(features, patches, weights, 5, 10)) == 10
 
 
+@pytest.mark.parametrize(
+    ("targets", "kinds"), [(2, [2000, 15]), (48, [100] * 30 + [5]), (32, [3000, 3000, 5])]
+)
+def test_a_rare_kind_of_ground_has_a_prototype(
+    monkeypatch: pytest.MonkeyPatch, targets: int, kinds: list[int]
+) -> None:
+    monkeypatch.setattr(suggestion, "MOST_TARGETS", targets)
+    monkeypatch.setattr(suggestion, "CHUNK", 512)
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        centres = 3 * random.normal(size=(len(kinds), 16))
+        values = np.repeat(centres, kinds, axis=0) + random.normal(0, 0.3, (sum(kinds), 16))
+        kind = np.repeat(np.arange(len(kinds)), kinds)
+        patches = pd.DataFrame({"split": "unlabeled", "kind": kind})
+        weights = np.ones(len(kind), np.float32)
+        directions, sums, rows = suggestion._targets(
+            Features(patches, values.astype(np.float16), 16), weights, seed
+        )
+        assert kind[rows].max() == len(kinds) - 1
+        # A prototype weighs what it stands for.
+        assert len(directions) == targets and sums.sum() == len(kind)
+
+
 def test_a_photo_like_a_labelled_one_comes_last() -> None:
     features = made_up(
         {
