@@ -2,12 +2,15 @@
 
 The interval is made by bootstrap over base images, the same draws for every model: what is easy or
 hard about a photograph falls on both sides. A side of several models (seeds) is the mean of their
-scores in each draw. What comes out is written to `against.json` and `per_class_against.csv`.
+scores, and its models are drawn anew in each draw too: seeds differ by more than methods do. Two
+single models are compared as the two files that they are. What comes out is written to
+`against.json` and `per_class_against.csv`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,14 +19,26 @@ from rich import box
 from rich.table import Table
 
 from salakseg.console import console
+from salakseg.data.problems import plural
 from salakseg.evaluation.scoring import ImageFolder, ShardSplit, Tally
-from salakseg.metrics import RESAMPLES, Scores, bootstrap_over, groups_with, interval, scores
+from salakseg.metrics import (
+    LEVEL,
+    RESAMPLES,
+    Scores,
+    bootstrap_over,
+    groups_with,
+    interval,
+    scores,
+    student_t,
+)
 from salakseg.model.weights import Model
 
 AGAINST_FORMAT = "salakseg-against-1"
 # A patch got better or worse where more than this share of its pixels did.
 CHANGED = 0.01
 LISTED = 20
+# Models a side from which the luck of a run can be told.
+LEAST_MODELS = 3
 # Options that must be the same on both sides if a difference is to be the method's.
 SAME_OPTIONS = ("generator", "encoder_weights", "num_steps", "batch_size", "learning_rate")
 
@@ -59,33 +74,37 @@ def compare(
 
     Returns:
         What `against.json` holds: plain values, None where there is no score or no interval.
-        Differences are `first` minus `against`; `real` is whether the interval excludes 0.
+        Differences are `first` minus `against`; `real` is whether the interval excludes 0, None
+        where there is none: with fewer than `LEAST_MODELS` models on a side of a comparison that is
+        not of two files.
     """
     truth = first[0].tally.confusions
     draws = [
         [bootstrap_over(rated.tally.confusions) for rated in side] for side in (first, against)
     ]
+    unknown = _luck_unknown(first, against)
     totals = [
         [scores(rated.tally.confusions.sum(0)) for rated in side] for side in (first, against)
     ]
-    iou_draws = np.subtract(*(np.mean([one.iou for one in side], axis=0) for side in draws))
-    miou_draws = np.subtract(*(np.mean([one.miou for one in side], axis=0) for side in draws))
-    groups = groups_with(truth)
+    iou_draws = _differences(*(np.stack([one.iou for one in side]) for side in draws))
+    miou_draws = _differences(*(np.stack([one.miou for one in side]) for side in draws))
+    held = groups_with(truth)
     classes = []
     for index, name in enumerate(source.mapping.names):
         ious = [float(np.mean([one.iou[index] for one in side])) for side in totals]
         classes.append(
             {
                 "class_name": name,
-                **_difference(ious, iou_draws[:, index], int(groups[index])),
-                "base_images": int(groups[index]),
+                **_difference(ious, iou_draws[:, index], 0 if unknown else int(held[index])),
+                "base_images": int(held[index]),
             }
         )
+    why = unknown or f"{plural(len(truth), 'base image')} is too few"
     mious = [float(np.mean([one.miou for one in side])) for side in totals]
-    miou = _difference(mious, miou_draws, len(truth))
+    miou = _difference(mious, miou_draws, 0 if unknown else len(truth))
     result = {
         "format": AGAINST_FORMAT,
-        "verdict": verdict(_subject(first, against), miou, classes, len(truth)),
+        "verdict": verdict(_subject(first, against), miou, classes, why),
         "miou": miou,
         "classes": classes,
         "base_images": len(truth),
@@ -111,14 +130,64 @@ def gains(first: Sequence[Rated], against: Sequence[Rated]) -> NDArray[np.float6
     return np.subtract(*sides)
 
 
+def _differences(first: NDArray[np.float64], against: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first side's mean less the other's in each resample, its models drawn anew as well.
+
+    A handful of models drawn with replacement spread by less than models do: their deviations from
+    the mean of all are widened by √(M / (M - 1)), and by what Student's t has over the normal
+    distribution, with Welch's degrees of freedom.
+
+    Args:
+        first, against: float64 (M, R, …), the scores of M models in R resamples.
+
+    Returns:
+        float64 (R, …).
+    """
+    sides = first, against
+    difference = first.mean(0) - against.mean(0)
+    if min(map(len, sides)) < LEAST_MODELS:
+        return difference
+    # A resample without the class is without it for all models.
+    variances = [np.nan_to_num(side).mean(1).var(axis=0, ddof=1) / len(side) for side in sides]
+    each = sum(v**2 / (len(side) - 1) for v, side in zip(variances, sides, strict=True))
+    # Models without any spread have no luck, and their deviations are 0.
+    freedom = np.where(each > 0, sum(variances) ** 2 / np.where(each > 0, each, 1), 1)
+    wider = student_t(freedom) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+    generator = np.random.default_rng(0)
+    for sign, side in zip((1, -1), sides, strict=True):
+        models, resamples = side.shape[:2]
+        drawn = side[generator.integers(models, size=(models, resamples)), np.arange(resamples)]
+        luck = (drawn.mean(0) - side.mean(0)) * np.sqrt(models / (models - 1))
+        difference += sign * wider * luck
+    return difference
+
+
+def _luck_unknown(first: Sequence[Rated], against: Sequence[Rated]) -> str:
+    """Why the luck of a run cannot be told, "" where it can or, of two files, is not asked for."""
+    if len(first) == len(against) == 1:
+        return ""
+    # One file named twice is one model.
+    fewest = min(
+        len({rated.tally.confusions.tobytes() for rated in side}) for side in (first, against)
+    )
+    if fewest >= LEAST_MODELS:
+        return ""
+    return f"{plural(fewest, 'model')} on a side, {LEAST_MODELS} tell the luck of a run"
+
+
 def verdict(
-    subject: str, miou: dict[str, Any], classes: Sequence[dict[str, Any]], base_images: int
+    subject: str, miou: dict[str, Any], classes: Sequence[dict[str, Any]], unknown: str
 ) -> str:
-    """The comparison in a sentence; `subject` is what the difference is put down to."""
+    """The comparison in a sentence.
+
+    Args:
+        subject: what the difference is put down to.
+        unknown: why there is no interval, where there is none.
+    """
     difference = miou["difference"]
     sentence = f"{subject}: {points(difference)} mIoU"
     if miou["real"] is None:
-        return f"{sentence} (no interval: {base_images} base image is too few)"
+        return f"{sentence} (no interval, so not known to be real: {unknown})."
     sentence += f" (95% {points(miou['low'], '')} to {points(miou['high'], '')})"
     if not miou["real"]:
         sentence += ", within noise"
@@ -196,6 +265,8 @@ def _difference(sides: Sequence[float], draws: NDArray[np.float64], groups: int)
 
 
 def _subject(first: Sequence[Rated], against: Sequence[Rated]) -> str:
+    if len(first) == len(against) == 1:
+        return f"These two files, {first[0].name} against {against[0].name}"
     methods = [{rated.options.get("method") for rated in side} for side in (first, against)]
     if methods == [{"s4gan"}, {"supervised"}]:
         return "Unlabelled data"
@@ -240,15 +311,15 @@ def _notes(first: Sequence[Rated], against: Sequence[Rated], base_images: int) -
     notes = list(dict.fromkeys(note for rated in models for note in rated.notes))
     if any("was picked on these patches" in note for note in notes):
         notes.append("compare final_model.pth of both: the iteration of a best one was chosen here")
-    if len(first) == 1 or len(against) == 1:
-        which = "each side" if len(first) == len(against) else "one side"
+    if len(models) == 2:
         notes.append(
-            f"one model on {which}: the luck of a run is not in the interval; "
-            "for that, train others with --seed and name them too"
+            "one model on each side: the luck of a run is not in the interval, which is of these "
+            f"files, not methods; for that, train {LEAST_MODELS} with --seed and name them all"
         )
-    if len(models) > 2:
+    else:
         notes.append(
-            "a side of several models is the mean of their scores, in the interval draw by draw"
+            "a side of several models is the mean of their scores"
+            + ("" if _luck_unknown(first, against) else "; the luck of a run is in the interval")
         )
     if base_images < 2:
         notes.append("the patches are of one base image: there is no interval over base images")
