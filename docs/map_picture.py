@@ -41,19 +41,26 @@ def main() -> None:
     figure.colorbar(shown, ax=left, fraction=0.035, pad=0.02)
     right.axis("off")
     right.set_title("_areas.csv", fontsize=10, loc="left", family="monospace")
-    corrected = ["adjusted_hectares", "adjusted_hectares_low", "adjusted_hectares_high"]
+    bounds = ["new_photo_hectares_low", "new_photo_hectares_high"]
+    bounded = areas[bounds].notna().all(axis=None)
     rows = [
         [
             row["class"],
             f"{row['hectares']:.4f}",
             f"{100 * row['share']:.1f}",
-            "{:.4f} ({:.4f} to {:.4f})".format(*(row[name] for name in corrected)),
+            f"{row['adjusted_hectares']:.4f}"
+            + (" ({:.4f} to {:.4f})".format(*row[bounds]) if bounded else ""),
         ]
         for _, row in areas.iterrows()
     ]
     table = right.table(
         rows,
-        colLabels=["class", "ha", "%", "adjusted ha (95 %)"],
+        colLabels=[
+            "class",
+            "ha",
+            "%",
+            "adjusted ha" + (" (95 % of new photos)" if bounded else ""),
+        ],
         colWidths=[0.28, 0.15, 0.1, 0.47],
         cellLoc="right",
         loc="upper center",

@@ -519,6 +519,20 @@ def predict(
         Path | None,
         typer.Option(help="Layer of polygons: areas for each of them too.", rich_help_panel=MORE),
     ] = None,
+    zone_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column with their names. [default: name, or one that is filled and unique]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    zones_layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Which layer of the file. [default: the one with polygons; of a KML all]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
     polygons: Annotated[
         bool,
         typer.Option("--polygons", help="A GeoPackage of the classes too.", rich_help_panel=MORE),
@@ -569,6 +583,8 @@ def predict(
         gsd=gsd,
         tta=tta,
         zones=zones,
+        zone_field=zone_field,
+        zones_layer=zones_layer,
         polygons=polygons,
         min_area=min_area,
         compare=compare,

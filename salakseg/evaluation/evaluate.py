@@ -29,10 +29,17 @@ from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.compare import Rated, compare, points, show
 from salakseg.evaluation.pictures import COLUMNS, draw_confusion, four_pictures, spread
 from salakseg.evaluation.report import write_report
-from salakseg.evaluation.scoring import CELL, ImageFolder, ShardSplit, Tally, predictions
+from salakseg.evaluation.scoring import (
+    CELL,
+    ImageFolder,
+    ShardSplit,
+    Tally,
+    owners,
+    predictions,
+)
 from salakseg.files import atomic_path, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
-from salakseg.metrics import bootstrap_over, confusion_matrix, groups_with, interval, scores
+from salakseg.metrics import bootstrap_over, confusion_matrices, groups_with, interval, scores
 from salakseg.model.weights import Model, find_model, load_model
 
 METRICS_FORMAT = "salakseg-metrics-1"
@@ -163,7 +170,7 @@ def evaluate(
     return result if comparison is None else result | {"against": comparison}
 
 
-def confusion_on_split(
+def confusions_on_split(
     model: Model,
     shards: Shards,
     split: str,
@@ -173,25 +180,28 @@ def confusion_on_split(
     amp: bool | None = None,
     on_batch: Callable[[int], object] | None = None,
 ) -> NDArray[np.int64]:
-    """Confusion matrix of a model on every patch of a split, in evaluation mode.
+    """Confusion matrices of a model on every patch of a split, in evaluation mode, by photograph.
 
-    The matrix grows on the device and is fetched once, at the end. The generator is left in the
-    mode (training or evaluation) that it was in.
+    They grow on the device and are fetched once, at the end. The generator is left in the mode
+    (training or evaluation) that it was in.
 
     Args:
         on_batch: called with the number of patches of each batch once it is queued.
 
     Returns:
-        int64 (K, K), rows truth, columns prediction.
+        int64 (G, K, K), in the order of (folder, base image); rows truth, columns prediction.
     """
-    num_classes = model.mapping.num_classes
+    device, num_classes = model.generator.mean.device, model.mapping.num_classes
+    owner, base_images = owners(shards.split(split))
+    of_entry = torch.from_numpy(owner).to(device)
     total = torch.zeros(
-        (num_classes, num_classes), dtype=torch.int64, device=model.generator.mean.device
+        (len(base_images), num_classes, num_classes), dtype=torch.int64, device=device
     )
     for entries, truth, prediction, _ in predictions(
         model, shards, split, batch_size, num_workers, amp
     ):
-        total += confusion_matrix(truth, prediction, num_classes)
+        confusions = confusion_matrices(truth, prediction, num_classes)
+        total.index_add_(0, of_entry[entries], confusions)
         if on_batch is not None:
             on_batch(len(entries))
     return total.cpu().numpy()

@@ -180,6 +180,14 @@ def predictions(
         model.generator.train(was_training)
 
 
+def owners(patches: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[str, str]]]:
+    """The base image of each patch, int64 (N,), and (folder, name) of each base image, sorted."""
+    owner, base_images = pd.factorize(
+        pd.MultiIndex.from_frame(patches[["folder", "base_image"]]), sort=True
+    )
+    return owner.astype(np.int64), [(folder, name) for folder, name in base_images]
+
+
 class ShardSplit:
     """The patches of one split of shards, to score on.
 
@@ -205,13 +213,10 @@ class ShardSplit:
                 f"{shards.folder}: no patches with masks in a split {split!r}; "
                 + (f"it has {there}" if there else "none of its splits has any")
             )
-        owner, base_images = pd.factorize(
-            pd.MultiIndex.from_frame(patches[["folder", "base_image"]]), sort=True
-        )
+        owner, base_images = owners(patches)
         self.shards, self.split = shards, split
         self.mapping, self.pixel_size = shards.mapping, shards.pixel_size
-        self.owner = owner.astype(np.int64)
-        self.base_images: list[tuple[str, str]] = [(folder, name) for folder, name in base_images]
+        self.owner, self.base_images = owner, base_images
         self.names: list[str] = patches.key.tolist()
         self.facts: dict[str, Any] = {
             "shards": str(shards.folder),

@@ -1,45 +1,42 @@
-"""Areas of the classes of a map, for the whole of it and by zone, with intervals.
+"""Areas of the classes of a map, corrected by what validation knows of the model's errors.
 
 In: the finished labels, read in strips; how large the image's pixels are on the ground; the model's
-confusion matrix on its validation patches. Out: pixels and square metres a class, and the
-error-adjusted areas with 95 % intervals of Olofsson et al. 2014 ("Good practices for estimating
-area and assessing accuracy of land change", equations 9 to 11).
+confusion matrices on its validation photographs. Out: pixels and square metres a class, and the
+error-adjusted areas of Olofsson et al. 2014 ("Good practices for estimating area and assessing
+accuracy of land change", equation 9) with an interval for a new photograph.
+
+That paper's own interval (equations 10 and 11) is for a random sample of this map's pixels, which
+validation photographs are not: pixels of one photograph share their errors.
 """
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyogrio
-import rasterio.features
-import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
-from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError, ProjError
-from rasterio.windows import Window
-from rasterio.windows import transform as window_transform
 from rich.table import Table
 
-from salakseg.classes import IGNORE_INDEX, ClassMapping
+from salakseg.classes import ClassMapping
 from salakseg.console import console
-from salakseg.errors import InputError
 from salakseg.imagery.area import ground_pixel_size, pixel_areas, unknown_area
 from salakseg.imagery.photo import ground_sampling
 from salakseg.imagery.raster import ImageSource
+from salakseg.metrics import LEVEL, student_t
+from salakseg.model.applicability import FAR_PATCHES
+from salakseg.model.weights import Model
 
 SQUARE_METRES_PER_HECTARE = 10_000
-Z_95 = 1.96
 STRIP_PIXELS = 4_000_000
-ASSUMPTION = (
-    "The 95 % intervals are for areas corrected by the errors on the validation patches, as if "
-    "their pixels were an independent random sample of this map's classes. Neighbouring pixels "
-    "share their errors and other ground has others: the true uncertainty is much larger."
-)
+# With fewer validation photographs there is no interval: in simulations it then holds too little.
+LEAST_PHOTOS = 5
+# A class with a share p is missed by a multiple of √(p (1 − p)); this is p (1 − p) of the rarest.
+LEAST_SPREAD = 0.01
+# How many ways of knowing the areas are named at the end.
+MOST_BASES = 3
+NONE = "none: "
 
 ReadLabels = Callable[[int, int, int, int], NDArray[np.uint8]]
 
@@ -83,19 +80,80 @@ def ground_of(source: ImageSource, gsd: float | None, is_photo: bool) -> Ground:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What the model's validation knows of a map's errors.
+
+    Attributes:
+        confusions: int64 (G, K, K) by photograph, or (K, K), their sum; rows the truth, columns the
+            prediction. None: areas are not corrected.
+        none: why there is no interval; "" where there is one.
+    """
+
+    confusions: NDArray[np.int64] | None
+    none: str
+
+    @property
+    def photos(self) -> NDArray[np.int64]:
+        """int64 (G, K, K), those with pixels of the validation photographs that are known apart."""
+        found = self.confusions
+        if found is None or found.ndim == 2:
+            return np.zeros((0, 0, 0), np.int64)
+        return found[found.any(axis=(1, 2))]
+
+    def meaning(self) -> str:
+        """What the interval is, and whether the correction is worth having."""
+        truth, mapped, corrected = left_out(self.photos)
+        of_mapped, of_corrected = (np.abs(shares - truth).mean() for shares in (mapped, corrected))
+        return (
+            "In brackets: where the true area of a new photograph lies 95 times in 100. On the "
+            f"{len(truth)} validation photographs, each left out in turn, corrected shares were "
+            f"{of_corrected:.1%} of the ground off on average, mapped ones {of_mapped:.1%}. Nobody "
+            "checked this map: on other ground the errors are others."
+        )
+
+
+def validation_of(model: Model, far: Sequence[float | None]) -> Validation:
+    """What corrects a map, or several together, of a model.
+
+    Args:
+        far: `Prediction.far` of each. Where more than half of one is unlike all that was labelled,
+            the errors in validation are not its errors: nothing is corrected.
+    """
+    beyond = [share for share in far if share is not None and share > FAR_PATCHES]
+    confusions = model.val_confusion if model.val_confusions is None else model.val_confusions
+    if beyond:
+        which = (
+            f"{beyond[0]:.0%} of it looks" if len(far) == 1 else f"{len(beyond)} of the maps look"
+        )
+        return Validation(None, f"{which} like nothing that the model was trained on")
+    if confusions is None:
+        return Validation(None, "the model file holds no validation scores")
+    known = Validation(confusions, "")
+    if confusions.ndim == 2:
+        none = "the model file does not tell its validation photographs apart; train it anew"
+    elif len(known.photos) < LEAST_PHOTOS:
+        none = f"{len(known.photos)} validation photographs are too few, {LEAST_PHOTOS} are needed"
+    else:
+        return known
+    return Validation(confusions, none)
+
+
+@dataclass(frozen=True)
 class Areas:
     """The classes' share of a map or a zone.
 
     Attributes:
         pixels: int64 (K,).
         square_metres: float64 (K,), or None where not known.
-        adjusted: float64 (K, 3): error-adjusted share of each class, low and high end of its 95 %
-            interval; or None.
+        adjusted: float64 (K, 3): error-adjusted share of each class, low and high end of the
+            interval that holds it in 95 % of new photographs, 0 and 1 where there is none; or None.
+        interval: in words, what the interval is, or `NONE` and why.
     """
 
     pixels: NDArray[np.int64]
     square_metres: NDArray[np.float64] | None
     adjusted: NDArray[np.float64] | None = None
+    interval: str = ""
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -103,38 +161,87 @@ class Areas:
         amounts = self.pixels if self.square_metres is None else self.square_metres
         return amounts / (amounts.sum() or 1)
 
+    @property
+    def hectares(self) -> float | None:
+        """Of all classes together; None where not known."""
+        if self.square_metres is None:
+            return None
+        return float(self.square_metres.sum()) / SQUARE_METRES_PER_HECTARE
+
+    def corrected(self, validation: Validation) -> "Areas":
+        """The same with error-adjusted shares."""
+        adjusted = error_adjusted(self.shares, validation.confusions)
+        if validation.none:
+            words = NONE + validation.none
+        elif not self.pixels.any():
+            words = f"{NONE}nothing of it is mapped"
+        elif adjusted is None:
+            words = f"{NONE}a class of it was never predicted in validation"
+        else:
+            words = f"{LEVEL:.0%} for a new photograph, by {len(validation.photos)} of validation"
+        return Areas(self.pixels, self.square_metres, adjusted, words)
+
 
 def error_adjusted(
     shares: NDArray[np.float64], confusion: NDArray[np.int64] | None
 ) -> NDArray[np.float64] | None:
-    """Error-adjusted share of each class, low and high end of its 95 % interval, float64 (K, 3).
+    """Error-adjusted share of each class, and an interval for a new photograph, float64 (K, 3).
 
-    p_j = Σ_i W_i n_ij / n_i and S²(p_j) = Σ_i W_i² (n_ij / n_i) (1 - n_ij / n_i) / (n_i - 1), where
-    W_i is the mapped share of class i and n_ij counts validation pixels mapped as i that are j.
+    The share is p_j = Σ_i W_i n_ij / n_i, where W_i is the mapped share of class i and n_ij counts
+    validation pixels mapped as i that are j. The interval is made of what the same formula, from
+    the other photographs, missed in each validation photograph g by: e_gj. As a share p is missed
+    by more in the middle than near 0 or 1, that is taken in units of s(p) = √(p (1 − p)), and
+    p_j ± t s(p_j) √(Σ_g e_gj² / Σ_g s(p_gj)²) holds 95 % of new photographs, if they are to the
+    model what those of validation are. Student's t is for as many photographs as weigh in s².
 
     Args:
         shares: float64 (K,): mapped shares.
-        confusion: int64 (K, K): rows the truth, columns the prediction; or None.
+        confusion: int64 (G, K, K), a matrix for each validation photograph, rows the truth, columns
+            the prediction; or (K, K), their sum; or None.
 
     Returns:
-        None where the matrix is missing, the map is empty, or a class of the map was predicted for
-        fewer than two validation pixels, so that nothing is known of its errors.
+        None where the matrix is missing, the map is empty, or a class of the map was never
+        predicted in validation. Low is 0 and high 1, nothing being known, where the photographs are
+        not known apart or are fewer than `LEAST_PHOTOS`.
     """
     if confusion is None or not shares.sum():
         return None
-    counts = confusion.T.astype(float)
-    samples = counts.sum(axis=1, keepdims=True)
-    mapped = shares > 0
-    if (samples[mapped] < 2).any():
+    photos = confusion.reshape(-1, *confusion.shape[-2:])
+    photos = photos[photos.any(axis=(1, 2))]
+    total = photos.sum(0)
+    if not total.sum(0)[shares > 0].all():
         return None
-    weights = shares[mapped, None]
-    rates = counts[mapped] / samples[mapped]
-    adjusted = (weights * rates).sum(axis=0)
-    variance = (weights**2 * rates * (1 - rates) / (samples[mapped] - 1)).sum(axis=0)
-    half = Z_95 * np.sqrt(variance)
-    return np.column_stack(
-        [adjusted, np.maximum(0, adjusted - half), np.minimum(1, adjusted + half)]
-    )
+    adjusted = shares @ _rates(total)
+    low, high = np.zeros_like(adjusted), np.ones_like(adjusted)
+    if len(photos) >= LEAST_PHOTOS:
+        truth, _, expected = left_out(photos)
+        spread = _spread(expected)
+        weighing = spread.sum(0) ** 2 / (spread**2).sum(0)
+        missed = ((truth - expected) ** 2).sum(0) / spread.sum(0)
+        half = student_t(weighing - 1) * np.sqrt(missed * _spread(adjusted))
+        low, high = np.maximum(0, adjusted - half), np.minimum(1, adjusted + half)
+    return np.column_stack([adjusted, low, high])
+
+
+def left_out(
+    photos: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of photographs (G, K, K), each with pixels, the shares of the classes in each: the true ones,
+    the mapped ones, and these corrected by the other photographs; float64 (G, K) each."""
+    pixels = photos.sum((1, 2))[:, None]
+    truth, mapped = photos.sum(2) / pixels, photos.sum(1) / pixels
+    return truth, mapped, np.einsum("gi,gij->gj", mapped, _rates(photos.sum(0) - photos))
+
+
+def _rates(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(…, K, K), row i: the classes that pixels mapped as i are of; i itself where none was."""
+    counts = np.swapaxes(confusion, -1, -2)
+    pixels = counts.sum(-1, keepdims=True)
+    return np.where(pixels, counts / np.maximum(pixels, 1), np.eye(counts.shape[-1]))
+
+
+def _spread(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(shares * (1 - shares), LEAST_SPREAD)
 
 
 def strips(row: int, column: int, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
@@ -144,178 +251,82 @@ def strips(row: int, column: int, height: int, width: int) -> Iterator[tuple[int
         yield first, column, min(step, row + height - first), width
 
 
-def measure(
+def count_labels(
     read: ReadLabels,
     window: tuple[int, int, int, int],
     ground: Ground,
-    confusion: NDArray[np.int64] | None,
-    num_classes: int,
     inside: Callable[[int, int, int, int], NDArray[np.bool_]] | None = None,
-) -> Areas:
-    """Pixels and areas of the classes in a window (row, column, height, width).
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Pixels and square metres of each label in a window (row, column, height, width).
 
     Args:
         read: (row, column, height, width) → labels.
         inside: the same → bool, the pixels that count; None: all.
+
+    Returns:
+        int64 (256,), and float64 (256,) or None where not known.
     """
     pixels, square_metres = np.zeros(256, np.int64), np.zeros(256)
     for row, column, height, width in strips(*window):
-        labels = read(row, column, height, width)
-        if inside is not None:
-            labels = np.where(inside(row, column, height, width), labels, IGNORE_INDEX)
-        pixels += np.bincount(labels.ravel(), minlength=256)
+        counted = ... if inside is None else inside(row, column, height, width)
+        labels = read(row, column, height, width)[counted].ravel()
+        pixels += np.bincount(labels, minlength=256)
         if ground.areas is not None:
-            areas = ground.areas(column, row, width, height)
-            square_metres += np.bincount(labels.ravel(), areas.ravel(), minlength=256)
-    learnt = slice(num_classes)
-    found = Areas(pixels[learnt], square_metres[learnt] if ground.areas is not None else None)
-    return Areas(found.pixels, found.square_metres, error_adjusted(found.shares, confusion))
+            areas = ground.areas(column, row, width, height)[counted].ravel()
+            square_metres += np.bincount(labels, areas, minlength=256)
+    return pixels, None if ground.areas is None else square_metres
 
 
-@dataclass(frozen=True)
-class Zones:
-    """The polygons of a vector layer: a name each, and where they lie."""
-
-    path: Path
-    names: list[str]
-    geometries: NDArray[np.object_]
-    crs: str
+def measure(read: ReadLabels, shape: tuple[int, int], ground: Ground, num_classes: int) -> Areas:
+    """Pixels and areas of the classes in a whole map of `shape` (height, width)."""
+    pixels, square_metres = count_labels(read, (0, 0, *shape), ground)
+    return of_classes(pixels, square_metres, num_classes)
 
 
-def read_zones(path: Path) -> Zones:
-    """Read the polygons of a file's first layer; their names are its first text column.
-
-    Raises:
-        InputError: missing, no vector file, without CRS or polygons.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; --zones takes a layer of polygons")
-    try:
-        meta, _, wkb, columns = pyogrio.raw.read(path)
-        geometries = shapely.from_wkb(wkb)
-    except (DataSourceError, shapely.errors.ShapelyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: no vector layer that can be read ({error})") from error
-    areal = np.isin(
-        shapely.get_type_id(geometries),
-        [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON],
-    )
-    if not areal.any():
-        raise InputError(f"{path}: no polygons in its first layer")
-    if not meta["crs"]:
-        raise InputError(
-            f"{path}: has no CRS, so its place in the image is not known; set it first"
-        )
-    text = [column for column in columns if column.dtype == object]
-    names = [str(number) for number in range(1, len(geometries) + 1)]
-    if text:
-        names = [
-            number if name in (None, "") else str(name)
-            for number, name in zip(names, text[0], strict=True)
-        ]
-    return Zones(
-        path,
-        [name for name, keep in zip(names, areal, strict=True) if keep],
-        geometries[areal],
-        meta["crs"],
-    )
-
-
-def place_zones(zones: Zones, source: ImageSource) -> Zones:
-    """The zones, their polygons in the CRS of an image.
-
-    Raises:
-        InputError: the image has no CRS, or the zones cannot be brought to it.
-    """
-    if source.crs is None or source.transform is None:
-        raise InputError(f"{source.path}: has no CRS, so it cannot be divided by {zones.path}")
-    try:
-        to_image = Transformer.from_crs(
-            CRS.from_user_input(zones.crs), CRS.from_wkt(source.crs.to_wkt()), always_xy=True
-        )
-        placed = shapely.transform(
-            zones.geometries, lambda x, y: to_image.transform(x, y), interleaved=False
-        )
-        return Zones(zones.path, zones.names, placed, source.crs.to_wkt())
-    except (CRSError, ProjError) as error:
-        raise InputError(f"{zones.path}: cannot be brought to the CRS of the image") from error
-
-
-def measure_zones(
-    zones: Zones,
-    read: ReadLabels,
-    source: ImageSource,
-    ground: Ground,
-    confusion: NDArray[np.int64] | None,
-    num_classes: int,
-) -> list[Areas]:
-    """The areas in each zone; a pixel is in it where its centre is. Zones may overlap.
-
-    Args:
-        zones: in the image's CRS, from `place_zones`.
-    """
-    a, b, c, d, e, f = (~source.transform)[:6]
-    found = []
-    for geometry in zones.geometries:
-        corners = shapely.get_coordinates(geometry)
-        window = (0, 0, 0, 0)
-        if len(corners) and np.isfinite(corners).all():
-            columns, rows = (corners @ [[a, d], [b, e]] + [c, f]).T
-            top, left = max(0, int(rows.min())), max(0, int(columns.min()))
-            bottom = min(source.height, int(rows.max()) + 1)
-            right = min(source.width, int(columns.max()) + 1)
-            window = (top, left, max(0, bottom - top), max(0, right - left))
-
-        def inside(
-            row: int, column: int, height: int, width: int, geometry: Any = geometry
-        ) -> NDArray[np.bool_]:
-            return rasterio.features.geometry_mask(
-                [geometry],
-                (height, width),
-                window_transform(Window(column, row, width, height), source.transform),
-                invert=True,
-            )
-
-        if not window[2] * window[3]:
-            window = (0, 0, 0, 0)
-        found.append(measure(read, window, ground, confusion, num_classes, inside))
-    outside = sum(not areas.pixels.any() for areas in found)
-    if outside:
-        console.print(
-            f"{zones.path}: {outside} of {len(found)} zones hold no pixel of {source.path}"
-        )
-    return found
+def of_classes(
+    pixels: NDArray[np.int64], square_metres: NDArray[np.float64] | None, num_classes: int
+) -> Areas:
+    """The classes' part of what `count_labels` counted."""
+    metres = None if square_metres is None else square_metres[:num_classes]
+    return Areas(pixels[:num_classes], metres)
 
 
 HEADER = [
     "class", "pixels", "share", "m2", "hectares",
-    "adjusted_share", "adjusted_share_low", "adjusted_share_high",
-    "adjusted_hectares", "adjusted_hectares_low", "adjusted_hectares_high",
-    "basis", "made_by",
+    "adjusted_share", "new_photo_share_low", "new_photo_share_high",
+    "adjusted_hectares", "new_photo_hectares_low", "new_photo_hectares_high",
+    "interval", "basis", "made_by",
 ]  # fmt: skip
 
 
-def areas_csv(
-    rows: Sequence[tuple[str | None, Areas]], mapping: ClassMapping, basis: str, made_by: str
-) -> str:
-    """One line a class; with the zone's name before it where it has one."""
+def areas_csv(areas: Areas, mapping: ClassMapping, basis: str, made_by: str) -> str:
+    """One line a class."""
+    return csv_text([HEADER, *class_rows(areas, mapping, basis, made_by)])
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER if rows and rows[0][0] is None else ["zone", *HEADER])
-    for zone, areas in rows:
-        shares = areas.shares
-        metres = areas.square_metres
-        for index, name in enumerate(mapping.names):
-            line = [name, areas.pixels[index], f"{shares[index]:.6f}"]
-            line += _metres_and_hectares(None if metres is None else metres[index])
-            adjusted = None if areas.adjusted is None else areas.adjusted[index]
-            line += [""] * 3 if adjusted is None else [f"{share:.6f}" for share in adjusted]
-            if adjusted is None or metres is None:
-                line += [""] * 3
-            else:
-                hectares = adjusted * metres.sum() / SQUARE_METRES_PER_HECTARE
-                line += [f"{value:.6f}" for value in hectares]
-            writer.writerow([*([] if zone is None else [zone]), *line, basis, made_by])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def class_rows(
+    areas: Areas, mapping: ClassMapping, basis: str, made_by: str
+) -> Iterator[list[object]]:
+    """A row of `HEADER` for each class."""
+    shares, hectares = areas.shares, areas.hectares
+    for index, name in enumerate(mapping.names):
+        metres = None if areas.square_metres is None else areas.square_metres[index]
+        row: list[object] = [name, areas.pixels[index], f"{shares[index]:.6f}"]
+        row += _metres_and_hectares(metres)
+        adjusted: list[float] = [] if areas.adjusted is None else areas.adjusted[index].tolist()
+        if areas.interval.startswith(NONE):
+            adjusted = adjusted[:1]
+        for whole in (1, hectares):
+            known = [] if whole is None else [f"{share * whole:.6f}" for share in adjusted]
+            row += known + [""] * (3 - len(known))
+        yield [*row, areas.interval, basis, made_by]
 
 
 def _metres_and_hectares(metres: float | None) -> list[str]:
@@ -340,31 +351,59 @@ def read_areas(path: Path) -> tuple[Areas, str]:
 
 def print_areas(
     title: str,
-    maps: list[Areas],
-    bases: list[str],
+    maps: Sequence[Areas],
+    bases: Sequence[str],
     mapping: ClassMapping,
-    confusion: NDArray[np.int64] | None,
+    validation: Validation,
 ) -> None:
-    """The table of all maps together, how the areas are known, and what the interval means."""
-    pixels = np.sum([areas.pixels for areas in maps], axis=0)
+    """The table of all maps together, how the areas are known, and what the interval means.
+
+    Maps in square metres and maps in pixels only have a table each: no sum holds both.
+    """
+    measured = [areas for areas in maps if areas.square_metres is not None]
+    counted = [areas for areas in maps if areas.square_metres is None]
+    totals = [_total(some).corrected(validation) for some in (measured, counted) if some]
+    if len(totals) == 1:
+        _print_table(title, totals[0], mapping)
+    else:
+        _print_table(f"{title}: {len(measured)} whose ground is known", totals[0], mapping)
+        _print_table(f"{title}: {len(counted)} in pixels only", totals[1], mapping)
+    different = sorted(set(bases))
+    for basis in different[:MOST_BASES]:
+        console.print(f"Areas: {basis}")
+    if len(different) > MOST_BASES:
+        console.print(
+            f"… and {len(different) - MOST_BASES} more, in the column basis of each table"
+        )
+    for total in totals:
+        if total.pixels.any() and total.interval.startswith(NONE):
+            what = "Not corrected" if total.adjusted is None else "No intervals"
+            console.print(f"{what}: {total.interval.removeprefix(NONE)}")
+            break
+    else:
+        if any(total.adjusted is not None for total in totals):
+            console.print(validation.meaning())
+
+
+def _total(maps: Sequence[Areas]) -> Areas:
     known = [areas.square_metres for areas in maps if areas.square_metres is not None]
-    # A sum over some of the images only would be taken for all of them.
-    total = Areas(pixels, np.sum(known, axis=0) if len(known) == len(maps) else None)
-    adjusted = error_adjusted(total.shares, confusion)
+    pixels = np.sum([areas.pixels for areas in maps], axis=0)
+    return Areas(pixels, np.sum(known, axis=0) if known else None)
+
+
+def _print_table(title: str, total: Areas, mapping: ClassMapping) -> None:
+    pixels, adjusted, hectares = total.pixels, total.adjusted, total.hectares
     columns = {"pixels": [f"{count:,}" for count in (*pixels, pixels.sum())]}
-    hectares = None
     if total.square_metres is not None:
-        metres = total.square_metres
-        hectares = metres.sum() / SQUARE_METRES_PER_HECTARE
-        columns["m²"] = [f"{area:,.1f}" for area in (*metres, metres.sum())]
-        columns["ha"] = [
-            f"{area / SQUARE_METRES_PER_HECTARE:,.4f}" for area in (*metres, metres.sum())
-        ]
+        metres = (*total.square_metres, total.square_metres.sum())
+        columns["m²"] = [f"{area:,.1f}" for area in metres]
+        columns["ha"] = [f"{area / SQUARE_METRES_PER_HECTARE:,.4f}" for area in metres]
     columns["%"] = [f"{100 * share:.1f}" for share in (*total.shares, total.shares.sum())]
-    if adjusted is not None and hectares is not None:
-        columns["adjusted ha (95 %)"] = [*(_interval(row * hectares, 4) for row in adjusted), ""]
-    elif adjusted is not None:
-        columns["adjusted % (95 %)"] = [*(_interval(row * 100, 1) for row in adjusted), ""]
+    if adjusted is not None:
+        unit, whole, digits = ("%", 100.0, 1) if hectares is None else ("ha", hectares, 4)
+        bounded = not total.interval.startswith(NONE)
+        heading = f"adjusted {unit}" + (" (95 % of new photos)" if bounded else "")
+        columns[heading] = [*(_interval(row * whole, digits, bounded) for row in adjusted), ""]
     table = Table(title=title)
     table.add_column("class")
     for heading in columns:
@@ -372,18 +411,8 @@ def print_areas(
     for row in zip([*mapping.names, "total"], *columns.values(), strict=True):
         table.add_row(*row)
     console.print(table)
-    for basis in sorted(set(bases)):
-        console.print(f"Areas: {basis}")
-    if adjusted is not None:
-        console.print(ASSUMPTION)
-    elif confusion is None:
-        console.print("No intervals: the model file holds no validation scores")
-    elif pixels.any():
-        console.print(
-            "No intervals: the map holds a class that the model never predicted in validation"
-        )
 
 
-def _interval(values: NDArray[np.float64], digits: int) -> str:
+def _interval(values: NDArray[np.float64], digits: int, bounded: bool) -> str:
     middle, low, high = (f"{value:,.{digits}f}" for value in values)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low} to {high})" if bounded else middle

@@ -36,15 +36,12 @@ from salakseg.mapping.applicability import distances
 from salakseg.mapping.areas import (
     Areas,
     Ground,
-    Zones,
     areas_csv,
     ground_of,
     measure,
-    measure_zones,
-    place_zones,
     print_areas,
     read_areas,
-    read_zones,
+    validation_of,
 )
 from salakseg.mapping.classify import SUMS_BYTES, classify
 from salakseg.mapping.compare import (
@@ -74,6 +71,7 @@ from salakseg.mapping.outputs import (
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.resample import checked_resolution, network_scale, on_grid, resampled
 from salakseg.mapping.scratch import Scratch, open_scratch
+from salakseg.mapping.zones import Zones, measure_zones, place_zones, read_zones, write_zones
 from salakseg.model.applicability import FAR_PATCHES
 from salakseg.model.weights import Model, find_model, load_model
 
@@ -139,6 +137,8 @@ def predict(
     gsd: float | None = None,
     tta: bool = False,
     zones: Path | str | None = None,
+    zone_field: str | None = None,
+    zones_layer: str | None = None,
     polygons: bool = False,
     min_area: float | None = None,
     compare: Path | str | None = None,
@@ -169,6 +169,7 @@ def predict(
         gsd: metres on the ground a pixel, for images without CRS.
         tta: average over eight turns and mirror images of each tile, at eight times the cost.
         zones: vector layer of polygons; the areas are given for each of them as well.
+        zone_field, zones_layer: its column with their names, and the layer; None: see `read_zones`.
         polygons: write a GeoPackage of the classes' areas as well, see `mapping.polygons`.
         min_area: specks of less are given to their neighbours in the polygons: m², or pixels where
             the pixels' size is not known; None: of `MIN_PIXELS` pixels.
@@ -189,6 +190,9 @@ def predict(
     """
     inputs = find_inputs([Path(image) for image in images])
     out = Path(out)
+    for name, value in (("--zone-field", zone_field), ("--zones-layer", zones_layer)):
+        if zones is None and value is not None:
+            raise InputError(f"{name} {value}: there is no --zones whose it could be")
     options = Options(
         overlap=overlap,
         tile=tile,
@@ -200,7 +204,7 @@ def predict(
         gsd=gsd,
         amp=amp,
         tta=tta,
-        zones=None if zones is None else read_zones(Path(zones)),
+        zones=None if zones is None else read_zones(Path(zones), zone_field, zones_layer),
         polygons=polygons,
         min_area=min_area,
     )
@@ -263,7 +267,7 @@ def predict(
             [Areas(result.pixels, result.square_metres) for result in done],
             [result.area_basis for result in done],
             network.mapping,
-            network.val_confusion,
+            validation_of(network, [result.far for result in done]),
         )
         console.print(f"Next: look at {done[0].preview}; {done[0].classes} opens in QGIS")
     if failed:
@@ -372,7 +376,7 @@ def _write(
     far: float | None,
 ) -> Prediction:
     """Make all files from the whole scratch, then give them their names."""
-    mapping, confusion = network.mapping, network.val_confusion
+    mapping, validation = network.mapping, validation_of(network, [far])
     tags = make_tags(network, job.key, far)
     folder = scratch.folder / "done"
     shutil.rmtree(folder, ignore_errors=True)
@@ -389,15 +393,13 @@ def _write(
         )
         write_raster(scratch, "labels", made["classes"], source, mapping, tags)
         write_preview(made["preview"], made["classes"], shrunk, mapping, ground.side, tags)
-        whole = (0, 0, source.height, source.width)
-        areas = measure(labels, whole, ground, confusion, mapping.num_classes)
+        areas = measure(labels, scratch.shape, ground, mapping.num_classes).corrected(validation)
         beside.result()
     made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
-    write_text(made["areas"], areas_csv([(None, areas)], mapping, ground.basis, made_by))
-    if zones is not None:
-        by_zone = measure_zones(zones, labels, source, ground, confusion, mapping.num_classes)
-        rows = list(zip(zones.names, by_zone, strict=True))
-        write_text(made["zones"], areas_csv(rows, mapping, ground.basis, made_by))
+    write_text(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
+    if zones is not None and options.zones is not None:
+        by_zone, covered = measure_zones(zones, labels, source, ground, validation, mapping)
+        write_zones(made, options.zones, by_zone, covered, mapping, ground.basis, tags, made_by)
     if options.polygons:
         smallest = min_pixels(options.min_area, ground)
         sieved = scratch.folder / "sieved.raw"
@@ -443,6 +445,9 @@ def _names(image: Input, options: Options, masks: dict[str, Path]) -> dict[str, 
         names["names"] = f"{image.name}_classes.tif.aux.xml"
     if options.zones is not None:
         names["zones"] = f"{image.name}_areas_by_zone.csv"
+        names["zone_table"] = f"{image.name}_zones.csv"
+        names["zone_types"] = f"{image.name}_zones.csvt"
+        names["zone_layer"] = f"{image.name}_zones.gpkg"
     if options.polygons:
         names["polygons"] = f"{image.name}_polygons.gpkg"
     if image.name in masks:

@@ -19,6 +19,9 @@ from salakseg.model.applicability import Applicability
 from salakseg.model.generator import Generator, create_generator
 
 MODEL_FORMAT = "salakseg-model-1"
+# Of the validation photographs that a model file tells apart.
+MOST_PHOTOS = 512
+MOST_COUNTS = 1_000_000
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Model:
         training: how it was trained (options and data counts), plain values.
         applicability: what its labelled patches are like, None where that is not known.
         source: where it was read from; "" for one that never was in a file.
+        val_confusions: int64 (G, K, K), the same by photograph, of at most as many as
+            `some_photos` keeps; None where that is not known.
     """
 
     generator: Generator
@@ -46,6 +51,7 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     applicability: Applicability | None = None
     source: str = ""
+    val_confusions: NDArray[np.int64] | None = None
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor, amp: bool | None = None) -> Tensor:
@@ -66,9 +72,18 @@ class Model:
         return logits.float().softmax(1)
 
 
+def some_photos(confusions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the confusion matrices (G, K, K) of very many photographs, evenly spaced ones, for a file:
+    at most `MOST_PHOTOS`, and no more than `MOST_COUNTS` numbers. Their spread stays what it is."""
+    most = max(1, min(MOST_PHOTOS, MOST_COUNTS // confusions[0].size))
+    if len(confusions) <= most:
+        return confusions
+    return confusions[np.linspace(0, len(confusions) - 1, most).round().astype(int)]
+
+
 def model_content(model: Model) -> dict[str, Any]:
     """What a model file holds: tensors and plain Python values only."""
-    confusion, applicability = model.val_confusion, model.applicability
+    applicability = model.applicability
     return {
         "format": MODEL_FORMAT,
         "generator": model.generator.name,
@@ -78,13 +93,24 @@ def model_content(model: Model) -> dict[str, Any]:
         "patch_size": model.patch_size,
         "pixel_size": model.pixel_size,
         "iteration": model.iteration,
-        "val_confusion": None if confusion is None else torch.from_numpy(np.array(confusion)),
+        "val_confusion": as_tensor(model.val_confusion),
+        "val_confusions": as_tensor(model.val_confusions),
         "training": model.training,
         "applicability": None if applicability is None else applicability.as_plain(),
         "state": {
             key: value.detach() for key, value in model.generator.network.state_dict().items()
         },
     }
+
+
+def as_tensor(array: NDArray[np.int64] | None) -> Tensor | None:
+    """A copy as files hold it."""
+    return None if array is None else torch.from_numpy(np.array(array))
+
+
+def as_array(tensor: Tensor | None) -> NDArray[np.int64] | None:
+    """The way back."""
+    return None if tensor is None else tensor.numpy()
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -160,18 +186,20 @@ def load_model(
             name = content["generator"]
             classes = ClassMapping.from_plain(content["classes"], "its classes")
             network = create_generator(name, classes.num_classes, "none").network
-            # Models of earlier versions have none.
+            # Models of earlier versions have neither.
             applicability = content.get("applicability")
+            confusions = content.get("val_confusions")
             model = Model(
                 Generator(name, network, tuple(content["mean"]), tuple(content["std"])),
                 classes,
                 int(content["patch_size"]),
                 content["pixel_size"],
                 int(content["iteration"]),
-                None if content["val_confusion"] is None else content["val_confusion"].numpy(),
+                as_array(content["val_confusion"]),
                 dict(content["training"]),
                 None if applicability is None else Applicability.from_plain(applicability),
                 str(path),
+                as_array(confusions),
             )
             state = content["state"]
         except InputError as error:

@@ -23,7 +23,7 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 | `totals`, `train_confusion` | sums since the last log line and the last evaluation |
 | `positions` | the position in each stream at which the next batch begins |
 | `best_val_miou`, `best_iteration` | of the best model so far |
-| `val_confusion` | of the last evaluation, or None |
+| `val_confusion`, `val_confusions` | of the last evaluation, as in a model file, or None |
 | `options` | the run's options |
 | `threads` | of torch on the CPU: another number gives other last bits, so it is kept |
 | `wandb_id` | the run's id on Weights & Biases, or None |

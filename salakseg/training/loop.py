@@ -28,13 +28,21 @@ from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import Batch, Patches, TrainingStream
 from salakseg.device import autocast_dtype, keep_awake, select_device, set_determinism
 from salakseg.errors import InputError, WorkError
-from salakseg.evaluation.evaluate import confusion_on_split
+from salakseg.evaluation.evaluate import confusions_on_split
 from salakseg.files import format_bytes, lock_folder, require_disk_space, write_text
 from salakseg.metrics import scores
 from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of
 from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
-from salakseg.model.weights import MODEL_FORMAT, Model, load_model, read_torch_file
+from salakseg.model.weights import (
+    MODEL_FORMAT,
+    Model,
+    as_array,
+    as_tensor,
+    load_model,
+    read_torch_file,
+    some_photos,
+)
 from salakseg.training.batch_size import AUTO, automatic_batch_size
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
@@ -448,6 +456,7 @@ class Run:
         self.iteration = 0
         self.best_val_miou, self.best_iteration = float("-inf"), 0
         self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self.val_confusions: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.probes: list[Batch] = []
         self.advice: list[Advice] = []
         self.tracker = Tracker()
@@ -494,9 +503,8 @@ class Run:
             "positions": dict(self.stream.positions),
             "best_val_miou": self.best_val_miou,
             "best_iteration": self.best_iteration,
-            "val_confusion": (
-                None if self.val_confusion is None else torch.from_numpy(self.val_confusion)
-            ),
+            "val_confusion": as_tensor(self.val_confusion),
+            "val_confusions": as_tensor(self.val_confusions),
             "options": asdict(self.options),
             "wandb_id": self.tracker.run_id,
             "threads": torch.get_num_threads(),
@@ -511,7 +519,9 @@ class Run:
             self.iteration = checkpoint["iteration"]
             self.best_val_miou = checkpoint["best_val_miou"]
             self.best_iteration = checkpoint["best_iteration"]
-            confusion = checkpoint["val_confusion"]
+            self.val_confusion = as_array(checkpoint["val_confusion"])
+            # Checkpoints of earlier versions have none.
+            self.val_confusions = as_array(checkpoint.get("val_confusions"))
             self.tracker.run_id = checkpoint["wandb_id"]
             # Sums on a CPU depend on how many threads share them.
             torch.set_num_threads(checkpoint["threads"])
@@ -519,7 +529,6 @@ class Run:
             raise InputError(
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
             ) from error
-        self.val_confusion = None if confusion is None else confusion.numpy()
 
     def described_model(self) -> Model:
         """`model`, with what its labelled patches are like; that takes a pass over some of them."""
@@ -554,6 +563,7 @@ class Run:
                 "salakseg": salakseg.__version__,
                 "torch": str(torch.__version__),
             },
+            val_confusions=self.val_confusions,
         )
 
 
@@ -729,7 +739,7 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
     is_best = False
     if run.has_val:
         few = len(run.shards.split("val")) <= FEW_PATCHES
-        run.val_confusion = confusion_on_split(
+        confusions = confusions_on_split(
             run.model(),
             run.shards,
             "val",
@@ -737,6 +747,7 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
             num_workers=0 if few else run.num_workers,
             amp=run.options.amp,
         )
+        run.val_confusion, run.val_confusions = confusions.sum(0), some_photos(confusions)
         val = scores(run.val_confusion)
         row |= {"val_miou": val.miou, **iou_columns(run.shards.mapping.names, val)}
         is_best = val.miou > run.best_val_miou

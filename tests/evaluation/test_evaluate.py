@@ -13,7 +13,8 @@ from salakseg.classes import ClassMapping, read_class_mapping
 from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.errors import InputError
-from salakseg.evaluation.evaluate import confusion_on_split, evaluate
+from salakseg.evaluation.evaluate import confusions_on_split, evaluate
+from salakseg.evaluation.scoring import ShardSplit
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.generator import Generator, create_generator
 from salakseg.model.weights import Model, save_model
@@ -174,15 +175,20 @@ def test_pictures_show_the_worst_patch_first(workplace: Path, best_model: Path, 
         assert min(drawn.size) > 500
 
 
-def test_confusion_on_split_counts_and_leaves_the_generator_as_it_was(workplace: Path):
+def test_confusions_on_split_counts_by_photograph_and_leaves_the_generator_as_it_was(
+    workplace: Path,
+):
     model = band_model()
     model.generator.train()
     seen: list[int] = []
     shards = read_shards(workplace / "shards")
-    confusion = confusion_on_split(model, shards, "val", batch_size=1, on_batch=seen.append)
-    assert confusion.dtype == np.int64 and confusion.tolist()[0] == [512, 512, 0]
+    found = confusions_on_split(model, shards, "val", batch_size=1, on_batch=seen.append)
+    assert found.dtype == np.int64 and found.sum(0).tolist()[0] == [512, 512, 0]
     assert seen == [1, 1] and model.generator.training
-    assert (confusion == confusion_on_split(model, shards, "val", batch_size=2)).all()
+    assert (found == confusions_on_split(model, shards, "val", batch_size=2)).all()
+    # The same as eval counts, in the same order.
+    tally = ShardSplit(shards, "val").score(model, 2, 0, None)
+    np.testing.assert_array_equal(found, tally.confusions)
 
 
 def test_a_real_model_file_is_scored_on_real_patches(tmp_path: Path):

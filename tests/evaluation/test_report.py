@@ -134,7 +134,7 @@ def test_the_verdict_and_the_scores_are_those_of_the_files(evaluated: Path, page
         for name in ("metrics.json", "against.json")
     )
     text = " ".join(page.text.split())
-    assert against["verdict"].startswith("Unlabelled data: ") and against["verdict"] in text
+    assert against["verdict"].startswith("These two files, ") and against["verdict"] in text
     assert f"{metrics['miou']:.3f} mIoU" in text
     assert f"{metrics['miou_low']:.3f} to {metrics['miou_high']:.3f}" in text
     assert text.index(against["verdict"]) < text.index("mIoU95%")

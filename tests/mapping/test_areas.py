@@ -1,86 +1,24 @@
-"""Areas against independent calculations: the geodesic, and the paper's own example."""
+"""Areas and intervals against the paper's own example, and against photographs left out."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pytest
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
-from pyproj import CRS, Geod, Transformer
 
-from salakseg.errors import InputError
-from salakseg.mapping.areas import error_adjusted, read_zones
+from salakseg.mapping.areas import (
+    LEAST_PHOTOS,
+    Areas,
+    error_adjusted,
+    print_areas,
+    validation_of,
+)
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import coloured
+from tests.mapping.samples import MAPPING, coloured
 from tests.rasters import GRID, write_tiff
-
-# In Central Java: UTM, degrees, Web Mercator, and UTM turned by 20°.
-PLACES = {
-    "utm": ("EPSG:32749", Affine(0.1, 0, 434_000, 0, -0.1, 9_160_000)),
-    "degrees": ("EPSG:4326", Affine(1e-6, 0, 110.4, 0, -1e-6, -7.6)),
-    "mercator": ("EPSG:3857", Affine(0.1, 0, 12_290_000, 0, -0.1, -850_000)),
-    "turned": (
-        "EPSG:32749",
-        Affine(0.094, 0.034, 434_000, 0.034, -0.094, 9_160_000),
-    ),
-}
-
-
-def geodesic(crs: str, transform: Affine, row: int, column: int, height: int, width: int) -> float:
-    """Area in m² of a rectangle of pixels, as a polygon on the ellipsoid."""
-    corners = [(column, row), (column + width, row), (column + width, row + height)]
-    corners.append((column, row + height))
-    to_lon_lat = Transformer.from_crs(crs, CRS.from_user_input(crs).geodetic_crs, always_xy=True)
-    lon, lat = to_lon_lat.transform(*zip(*(transform @ corner for corner in corners), strict=True))
-    return abs(Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)[0])
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_areas_and_zones_are_those_of_geodesic_polygons(
-    brightest_file: Path, tmp_path: Path, place: str
-) -> None:
-    crs, transform = PLACES[place]
-    image = np.zeros((3, 200, 300), np.uint8)
-    image[0, :, :100] = image[1, :150, 100:] = image[2, 150:, 100:] = 200
-    path = write_tiff(tmp_path / "field.tif", image, crs=crs, transform=transform)
-    # A zone in degrees: rows 20 to 119, columns 40 to 139.
-    corners = [transform @ corner for corner in [(40, 20), (140, 20), (140, 120), (40, 120)]]
-    to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    zone = shapely.Polygon([to_degrees.transform(*corner) for corner in corners])
-    zones = write_zones(tmp_path / "blocks.gpkg", [zone, shapely.box(0, 0, 1, 1)], ["Blok A", ""])
-    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", zones=zones)
-    rectangles = [(0, 0, 200, 100), (0, 100, 150, 200), (150, 100, 50, 200)]
-    expected = [geodesic(crs, transform, *rectangle) for rectangle in rectangles]
-    assert result.square_metres is not None
-    np.testing.assert_allclose(result.square_metres, expected, rtol=1e-3)
-    rows = rows_of(tmp_path / "maps" / "field_areas_by_zone.csv")
-    assert [row["zone"] for row in rows] == ["Blok A"] * 3 + ["2"] * 3
-    assert [int(row["pixels"]) for row in rows] == [6000, 4000, 0, 0, 0, 0]
-    in_zone = [
-        geodesic(crs, transform, 20, 40, 100, 60),
-        geodesic(crs, transform, 20, 100, 100, 40),
-    ]
-    np.testing.assert_allclose([float(row["m2"]) for row in rows[:2]], in_zone, rtol=1e-3)
-
-
-def write_zones(
-    path: Path, geometries: list[Any], names: list[str], crs: str | None = "EPSG:4326"
-) -> Path:
-    pyogrio.raw.write(
-        path,
-        shapely.to_wkb(np.array(geometries)),
-        [np.arange(len(names)), np.array(names, object)],
-        ["number", "name"],
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs=crs,
-    )
-    return path
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -96,13 +34,14 @@ SHARES = np.array([0.020, 0.015, 0.320, 0.645])
 def test_the_papers_own_example() -> None:
     adjusted = error_adjusted(SHARES, COUNTS.T)
     assert adjusted is not None
-    # 235,086 ha of deforestation, ± 68,418, of ten million.
+    # 235,086 ha of deforestation, of ten million.
     assert adjusted[0, 0] * 1e7 == pytest.approx(235_086, abs=1)
-    assert (adjusted[0, 2] - adjusted[0, 1]) / 2 * 1e7 == pytest.approx(68_418, abs=10)
     assert adjusted[:, 0].sum() == pytest.approx(1)
+    # The paper's interval is for a random sample of this map, which these counts need not be.
+    assert (adjusted[:, 1:] == [0, 1]).all()
 
 
-def test_no_interval_where_nothing_is_known_of_a_classs_errors() -> None:
+def test_no_correction_where_nothing_is_known_of_a_classs_errors() -> None:
     never = COUNTS.copy()
     never[1] = 0
     assert error_adjusted(SHARES, never.T) is None
@@ -115,34 +54,128 @@ def test_no_interval_where_nothing_is_known_of_a_classs_errors() -> None:
     assert (adjusted[:, 0] <= adjusted[:, 2]).all()
 
 
+def photographs(count: int, seed: int, classes: int = 4) -> NDArray[np.int64]:
+    """Confusion matrices of photographs, each of which has shares and errors of its own."""
+    random = np.random.default_rng(seed)
+    truth = random.dirichlet(np.ones(classes), count)
+    mean = 20 * (0.8 * np.eye(classes) + 0.2 / classes)
+    rates = np.array([[random.dirichlet(row) for row in mean] for _ in range(count)])
+    return np.round(1e6 * truth[:, :, None] * rates).astype(np.int64)
+
+
+def shares_in(confusion: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a photograph: the mapped and the true share of each class."""
+    return confusion.sum(0) / confusion.sum(), confusion.sum(1) / confusion.sum()
+
+
+@pytest.mark.parametrize("count", [LEAST_PHOTOS, 10, 40])
+def test_the_interval_holds_a_new_photograph_as_often_as_it_says(count: int) -> None:
+    held, wide = [], []
+    for seed in range(200):
+        *validation, new = photographs(count + 1, seed)
+        mapped, truth = shares_in(new)
+        adjusted = error_adjusted(mapped, np.array(validation))
+        assert adjusted is not None
+        held += list((adjusted[:, 1] <= truth) & (truth <= adjusted[:, 2]))
+        wide += list(adjusted[:, 2] - adjusted[:, 1])
+        # All pixels of a photograph err alike: their number says nothing.
+        again = error_adjusted(mapped, 10 * np.array(validation))
+        np.testing.assert_allclose(again, adjusted)
+    assert 0.92 <= np.mean(held) <= 0.99
+    assert np.mean(wide) < 0.5  # no interval that says nothing
+
+
+def test_photographs_without_a_class_say_nothing_of_it() -> None:
+    """Seven of eight are without it and without errors: its bounds are those of one photograph."""
+    photos = np.zeros((8, 3, 3), np.int64)
+    photos[:, 0, 0] = photos[:, 1, 1] = 1000
+    photos[0, 2, 2], photos[0, 2, 1] = 1000, 500
+    adjusted = error_adjusted(np.array([0.2, 0.2, 0.6]), photos)
+    assert adjusted is not None and adjusted[2, 2] - adjusted[2, 1] > 0.7
+    # Where the map has none of it either, the bounds of the others are close.
+    adjusted = error_adjusted(np.array([0.5, 0.5, 0]), photos)
+    assert adjusted is not None and adjusted[0, 2] - adjusted[0, 1] < 0.2
+
+
+def test_photographs_without_a_scored_pixel_are_none() -> None:
+    photos = photographs(LEAST_PHOTOS, 0)
+    mapped, _ = shares_in(photos[0])
+    empty = np.concatenate([photos, np.zeros_like(photos)])
+    np.testing.assert_array_equal(error_adjusted(mapped, empty), error_adjusted(mapped, photos))
+    few = error_adjusted(mapped, empty[1:])
+    assert few is not None and (few[:, 1:] == [0, 1]).all()
+
+
+def three_classes(count: int) -> NDArray[np.int64]:
+    return photographs(count, 3, classes=3)
+
+
 def test_intervals_are_in_the_file_and_on_the_console(
     brightest: Any, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    brightest.val_confusion = np.array([[90, 5, 5], [10, 80, 10], [0, 0, 50]])
+    brightest.val_confusions = three_classes(9)
+    brightest.val_confusion = brightest.val_confusions.sum(0)
     path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(80, 80)[0], 2, 0))
     [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
-    assert "independent random sample of this map's classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "photos)" in said and "On the 9 validation photographs, each left out in turn" in said
     for row in rows_of(result.areas):
-        low, middle, high = (float(row[f"adjusted_hectares{end}"]) for end in ("_low", "", "_high"))
-        assert 0 < low < middle < high
-        share = float(row["adjusted_share"])
+        assert row["interval"] == "95% for a new photograph, by 9 of validation"
+        low, high = (float(row[f"new_photo_hectares_{end}"]) for end in ("low", "high"))
+        middle, share = (float(row[f"adjusted_{what}"]) for what in ("hectares", "share"))
+        assert 0 <= low < middle < high
         assert middle == pytest.approx(share * 64 / 1e4 * 1.0, rel=0.01)
+        assert float(row["new_photo_share_low"]) < share < float(row["new_photo_share_high"])
 
 
-def test_zones_that_are_none(brightest_file: Path, tmp_path: Path) -> None:
-    box = shapely.box(110, -8, 111, -7)
-    with pytest.raises(InputError, match="no such file"):
-        read_zones(tmp_path / "gone.gpkg")
-    (tmp_path / "text.gpkg").write_text("no layer", encoding="utf-8")
-    with pytest.raises(InputError, match="no vector layer"):
-        read_zones(tmp_path / "text.gpkg")
-    with pytest.warns(UserWarning), pytest.raises(InputError, match="has no CRS"):
-        read_zones(write_zones(tmp_path / "nowhere.gpkg", [box], ["a"], crs=None))
-    photo = tmp_path / "photo.png"
-    Image.fromarray(coloured(40, 40)[0]).save(photo)
-    zones = write_zones(tmp_path / "zones.gpkg", [box], ["a"])
-    with pytest.raises(InputError, match=r"photo\.png: has no CRS"):
-        predict([photo], model=brightest_file, out=tmp_path / "maps", zones=zones)
+@pytest.mark.parametrize(
+    ("by_photo", "far", "why", "corrected"),
+    [
+        (None, None, "does not tell its validation photographs apart", True),
+        (three_classes(4), None, "4 validation photographs are too few, 5 are needed", True),
+        (three_classes(9), 0.6, "60% of it looks like nothing that the model was trained", False),
+    ],
+)
+def test_where_there_is_no_interval_it_says_why(
+    brightest: Any,
+    brightest_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    by_photo: NDArray[np.int64] | None,
+    far: float | None,
+    why: str,
+    corrected: bool,
+) -> None:
+    brightest.val_confusions = by_photo
+    brightest.val_confusion = three_classes(9).sum(0)
+    if far is not None:
+        found = np.where(np.arange(10) < 10 * far, 2.0, 0.5)
+        monkeypatch.setattr("salakseg.mapping.predict.distances", lambda *_, **__: found)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(80, 80)[0], 2, 0))
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    said = capsys.readouterr().out
+    assert why in said and "(95 %" not in said and ("adjusted" in said) is corrected
+    for row in rows_of(result.areas):
+        assert row["interval"].startswith("none: ") and why in row["interval"]
+        assert (row["adjusted_share"] != "") is corrected
+        assert row["new_photo_share_low"] == row["new_photo_hectares_high"] == ""
+
+
+def test_maps_in_square_metres_and_in_pixels_have_a_table_each(
+    brightest: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.array([10, 20, 30])
+    maps = [Areas(pixels, pixels * 2.0), Areas(100 * pixels, None), Areas(pixels, pixels * 2.0)]
+    bases = ["on the ellipsoid", *(f"approximate: {n} m above take-off" for n in range(9))]
+    print_areas("3 maps", maps, bases, MAPPING, validation_of(brightest, [None, None, 0.7]))
+    said = capsys.readouterr().out
+    measured, counted = said.split("3 maps: 1 in pixels only")
+    assert "3 maps: 2 whose ground is known" in measured and "m²" in measured
+    assert "240.0" in measured and "6,000" in counted and "m²" not in counted
+    # A line for each of a hundred photographs would be no help.
+    assert said.count("above take-off") == 3 and "… and 7 more" in said
+    assert "Not corrected: 1 of the maps look like nothing" in said
 
 
 @pytest.mark.parametrize(("gsd", "expected"), [(0.02, 0.0004), (0.1, 0.01)])

@@ -18,6 +18,7 @@ from salakseg.model.weights import (
     model_content,
     read_torch_file,
     save_model,
+    some_photos,
 )
 
 MAPPING = ClassMapping(
@@ -37,6 +38,7 @@ def model() -> Model:
         iteration=70,
         val_confusion=np.array([[5, 1], [2, 8]]),
         training={"options": {"seed": 3}},
+        val_confusions=np.array([[[5, 0], [2, 3]], [[0, 1], [0, 5]]]),
     )
 
 
@@ -63,8 +65,31 @@ def test_what_is_saved_comes_back(model: Model, path: Path) -> None:
     assert loaded.mapping == MAPPING
     assert (loaded.patch_size, loaded.pixel_size, loaded.iteration) == (128, 0.05, 70)
     assert np.array_equal(loaded.val_confusion, model.val_confusion)
+    assert np.array_equal(loaded.val_confusions, model.val_confusions)
     assert loaded.training == {"options": {"seed": 3}}
     assert loaded.source == str(path)
+
+
+def test_a_model_of_before_photographs_were_told_apart(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["val_confusions"]
+    torch.save(content, path)
+    loaded = load_model(path)
+    assert loaded.val_confusions is None and loaded.val_confusion is not None
+
+
+@pytest.mark.parametrize(
+    ("photos", "classes", "kept"), [(3, 5, 3), (4000, 5, 512), (900, 100, 100)]
+)
+def test_a_file_holds_so_many_photographs_and_no_more(photos: int, classes: int, kept: int) -> None:
+    confusions = np.zeros((photos, classes, classes), np.int32)
+    confusions[:, 0, 0] = np.arange(photos)
+    some = some_photos(confusions)
+    numbers = some[:, 0, 0]
+    assert len(some) == kept and (np.diff(numbers) > 0).all()
+    # From one end to the other.
+    assert numbers[0] == 0 and numbers[-1] == photos - 1
+    assert numbers.mean() == pytest.approx((photos - 1) / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

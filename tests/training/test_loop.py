@@ -77,6 +77,8 @@ def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str
     assert model.mapping.names == ["Water", "Building", "Road", "Vegetation", "Land"]
     assert model.patch_size == 128
     assert model.val_confusion is not None and model.val_confusion.sum() > 0
+    assert model.val_confusions is not None and len(model.val_confusions) == 2
+    assert (model.val_confusions.sum(0) == model.val_confusion).all()
     assert model.training["options"]["generator"] == "tiny"
     # What it was trained on is described where a person will use it, not every 100 iterations.
     assert model.applicability is not None

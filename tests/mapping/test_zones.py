@@ -1,0 +1,535 @@
+"""Zones: their names, which pixels are in them, and what is written, against exact geometry."""
+
+import csv
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image
+from pyproj import CRS, Geod, Transformer
+
+from salakseg.errors import InputError
+from salakseg.mapping.areas import Validation, ground_of
+from salakseg.mapping.predict import predict
+from salakseg.mapping.zones import Zones, measure_zones, place_zones, read_zones
+from tests.mapping.samples import MAPPING, coloured, source_of
+from tests.rasters import write_tiff
+
+UTM = "EPSG:32749"
+# In Central Java: UTM, degrees, Web Mercator, and UTM turned by 20°.
+PLACES = {
+    "utm": ("EPSG:32749", Affine(0.1, 0, 434_000, 0, -0.1, 9_160_000)),
+    "degrees": ("EPSG:4326", Affine(1e-6, 0, 110.4, 0, -1e-6, -7.6)),
+    "mercator": ("EPSG:3857", Affine(0.1, 0, 12_290_000, 0, -0.1, -850_000)),
+    "turned": (
+        "EPSG:32749",
+        Affine(0.094, 0.034, 434_000, 0.034, -0.094, 9_160_000),
+    ),
+}
+
+
+def geodesic(crs: str, transform: Affine, row: int, column: int, height: int, width: int) -> float:
+    """Area in m² of a rectangle of pixels, as a polygon on the ellipsoid."""
+    corners = [(column, row), (column + width, row), (column + width, row + height)]
+    corners.append((column, row + height))
+    to_lon_lat = Transformer.from_crs(crs, CRS.from_user_input(crs).geodetic_crs, always_xy=True)
+    lon, lat = to_lon_lat.transform(*zip(*(transform @ corner for corner in corners), strict=True))
+    return abs(Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)[0])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_areas_and_zones_are_those_of_geodesic_polygons(
+    brightest_file: Path, tmp_path: Path, place: str
+) -> None:
+    crs, transform = PLACES[place]
+    image = np.zeros((3, 200, 300), np.uint8)
+    image[0, :, :100] = image[1, :150, 100:] = image[2, 150:, 100:] = 200
+    path = write_tiff(tmp_path / "field.tif", image, crs=crs, transform=transform)
+    # A zone in degrees: rows 20 to 119, columns 40 to 139.
+    corners = [transform @ corner for corner in [(40, 20), (140, 20), (140, 120), (40, 120)]]
+    to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    zone = shapely.Polygon([to_degrees.transform(*corner) for corner in corners])
+    zones = write_zones(tmp_path / "blocks.gpkg", [zone, shapely.box(0, 0, 1, 1)], ["Blok A", ""])
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", zones=zones)
+    rectangles = [(0, 0, 200, 100), (0, 100, 150, 200), (150, 100, 50, 200)]
+    expected = [geodesic(crs, transform, *rectangle) for rectangle in rectangles]
+    assert result.square_metres is not None
+    np.testing.assert_allclose(result.square_metres, expected, rtol=1e-3)
+    rows = rows_of(tmp_path / "maps" / "field_areas_by_zone.csv")
+    assert [row["zone"] for row in rows] == ["Blok A"] * 3 + ["2"] * 3
+    assert [int(row["pixels"]) for row in rows] == [6000, 4000, 0, 0, 0, 0]
+    in_zone = [
+        geodesic(crs, transform, 20, 40, 100, 60),
+        geodesic(crs, transform, 20, 100, 100, 40),
+    ]
+    np.testing.assert_allclose([float(row["m2"]) for row in rows[:2]], in_zone, rtol=1e-3)
+
+
+def write_zones(
+    path: Path, geometries: list[Any], names: list[str], crs: str | None = "EPSG:4326"
+) -> Path:
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(np.array(geometries)),
+        [np.arange(len(names)), np.array(names, object)],
+        ["number", "name"],
+        driver="GPKG",
+        geometry_type="Polygon",
+        crs=crs,
+    )
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+SQUARES = [shapely.box(x, 0, x + 1, 1) for x in range(3)]
+
+
+def write_layer(
+    path: Path,
+    geometries: list[Any],
+    columns: dict[str, Any],
+    layer: str = "blocks",
+    crs: str | None = UTM,
+) -> Path:
+    """A GeoPackage, or one more layer of it; None in a column is NULL."""
+    masks = [np.array([value is None for value in values]) for values in columns.values()]
+    filled = []
+    for values in columns.values():
+        anything = next((value for value in values if value is not None), "")
+        column = np.array([anything if value is None else value for value in values])
+        filled.append(column.astype(object) if column.dtype.kind == "U" else column)
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(np.array(geometries)),
+        filled,
+        list(columns),
+        field_mask=masks,
+        layer=layer,
+        driver="GPKG",
+        geometry_type="Unknown",
+        crs=crs,
+        append=path.exists(),
+        **({} if path.exists() else {"dataset_options": {"VERSION": "1.2"}}),
+    )
+    return path
+
+
+# ------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    ("columns", "field", "names", "by"),
+    [
+        # Numbers stay the layer's.
+        ({"block": [2, 1, 7]}, None, [2, 1, 7], "column block"),
+        ({"area": [1.5, 2.5, 0.25], "block": [2, 1, 7]}, None, [2, 1, 7], "column block"),
+        ({"block": [2, 1, 7]}, "BLOCK", [2, 1, 7], "column block"),
+        ({"area": [1.5, 2.0, 0.25]}, "area", [1.5, 2.0, 0.25], "column area"),
+        # `name` first, in any case; then text that is filled and unique.
+        ({"id": ["a", "b", "c"], "NAME": ["x", "y", "x"]}, None, ["x", "y", "x"], "column NAME"),
+        ({"kind": ["a", "a", "b"], "code": ["p", "q", "r"]}, None, ["p", "q", "r"], "column code"),
+        ({"id": ["", "", ""], "n": [5, 6, 7]}, None, [5, 6, 7], "column n"),
+        ({"id": [None, "b", "c"], "n": [5, 6, 7]}, None, [5, 6, 7], "column n"),
+        # What is neither is the feature's number.
+        ({"kind": ["a", "a", "b"], "n": [5, 5, 7]}, None, [1, 2, 3], "number (FID)"),
+        ({"area": [1.5, 2.5, 0.25]}, None, [1, 2, 3], "number (FID)"),
+        ({"n": [5, 6, 7]}, "fid", [1, 2, 3], "number (FID)"),
+        ({}, None, [1, 2, 3], "number (FID)"),
+        # A name that is missing is that too, whole numbers with a gap stay whole.
+        ({"name": ["x", "", None]}, None, ["x", "2", "3"], "2 without a value"),
+        ({"n": [5, None, 7]}, "n", [5, 2, 7], "1 without a value"),
+        ({"name": [" A ", "B", "C"]}, None, ["A", "B", "C"], "column name"),
+        ({"day": np.array(["2024-05-01"] * 3, "datetime64[D]")}, "day", ["2024-05-01"] * 3, "day"),
+        ({"ok": np.array([True, False, True])}, "ok", ["true", "false", "true"], "column ok"),
+    ],
+)
+def test_what_zones_are_called(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    columns: dict[str, Any],
+    field: str | None,
+    names: list[Any],
+    by: str,
+) -> None:
+    zones = read_zones(write_layer(tmp_path / "z.gpkg", SQUARES, columns), field)
+    assert zones.names.tolist() == names
+    assert zones.names.dtype.kind == {int: "i", float: "f", str: "O"}[type(names[0])]
+    said = capsys.readouterr().out
+    assert by in said and ("more than once" in said) is (len(set(names)) < 3)
+
+
+KML = """<?xml version="1.0" encoding="UTF-8"?>
+<kml xmlns="http://www.opengis.net/kml/2.2"><Document><name>farm.kml</name>
+{}<Folder><name>North</name>{}<Folder><name>Terraces</name>{}</Folder></Folder>
+<Folder><name>Gates</name><Placemark><name>gate</name><Point><coordinates>110.4,-7.6,0
+</coordinates></Point></Placemark></Folder>
+</Document></kml>
+"""
+
+
+def placemark(name: str, place: int, together: bool = False) -> str:
+    """A square, or with `together` one in a MultiGeometry with a point."""
+    x = 110.4 + place / 100
+    corners = " ".join(
+        f"{x + a},{-7.6 + b},0" for a, b in shapely.box(0, 0, 0.01, 0.01).exterior.coords
+    )
+    shape = f"<Polygon><outerBoundaryIs><LinearRing><coordinates>{corners}</coordinates>"
+    shape += "</LinearRing></outerBoundaryIs></Polygon>"
+    if together:
+        point = f"<Point><coordinates>{x},-7.6,0</coordinates></Point>"
+        shape = f"<MultiGeometry>{point}{shape}</MultiGeometry>"
+    return f"<Placemark><name>{name}</name>{shape}</Placemark>"
+
+
+def test_all_folders_of_a_kml_are_one_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = [placemark("Yard", 0), placemark("A", 1) + placemark("", 2), placemark("A", 3, True)]
+    path = tmp_path / "farm.kml"
+    path.write_text(KML.format(*inside), encoding="utf-8")
+    zones = read_zones(path)
+    assert zones.names.tolist() == ["Yard", "A", "2", "A"] and zones.fids.tolist() == [1, 1, 2, 1]
+    assert zones.layers is not None
+    assert zones.layers.tolist() == ["farm.kml", "North", "North", "Terraces"]
+    np.testing.assert_allclose(shapely.area(zones.geometries), 1e-4)
+    said = capsys.readouterr().out
+    assert "4 zones of 3 layers (farm.kml, North, Terraces), called by their column Name" in said
+    assert "1 name comes more than once (A)" in said
+    north = read_zones(path, layer="North")
+    assert north.names.tolist() == ["A", "2"] and north.layers is None
+    with pytest.raises(
+        InputError, match=r"no layer South; --zones-layer takes one of: farm\.kml, N"
+    ):
+        read_zones(path, layer="South")
+    with pytest.raises(InputError, match="no polygons in its layer Gates"):
+        read_zones(path, layer="Gates")
+
+
+def test_several_layers_of_polygons_are_asked_about(tmp_path: Path) -> None:
+    path = write_layer(tmp_path / "z.gpkg", [shapely.Point(0, 0)], {"n": [1]}, "wells")
+    write_layer(path, SQUARES, {"name": ["a", "b", "c"]}, "fields")
+    assert read_zones(path).names.tolist() == ["a", "b", "c"]
+    write_layer(path, SQUARES[:1], {"name": ["all"]}, "farms")
+    with pytest.raises(
+        InputError, match=r"several layers of polygons \(fields, farms\); say --zones-layer"
+    ):
+        read_zones(path)
+    assert read_zones(path, layer="farms").names.tolist() == ["all"]
+    with pytest.raises(InputError, match="no column nam; --zone-field takes one of: name, fid"):
+        read_zones(path, "nam", "farms")
+
+
+def test_polygons_of_collections_are_zones_and_what_has_none_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nested = shapely.GeometryCollection(
+        [shapely.Point(9, 9), shapely.GeometryCollection([SQUARES[0], SQUARES[2]])]
+    )
+    line = shapely.LineString([(0, 0), (1, 1)])
+    high = shapely.Polygon([(5, 5, 10), (6, 5, 10), (6, 6, 12)])
+    columns = {"name": ["parts", "line", "high", "empty"]}
+    shapes = [nested, line, high, shapely.Polygon()]
+    zones = read_zones(write_layer(tmp_path / "z.gpkg", shapes, columns))
+    assert zones.names.tolist() == ["parts", "high"] and zones.fids.tolist() == [1, 3]
+    assert shapely.area(zones.geometries).tolist() == [2, 0.5]
+    assert not shapely.has_z(zones.geometries).any()
+    assert "2 features without a polygon left out" in capsys.readouterr().out
+
+
+def test_zones_that_overlap_are_told_from_those_that_adjoin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_zones(write_layer(tmp_path / "a.gpkg", SQUARES, {"n": [1, 2, 3]}))
+    assert "zones overlap" not in capsys.readouterr().out
+    wider = [shapely.buffer(square, 0.1) for square in SQUARES]
+    read_zones(write_layer(tmp_path / "b.gpkg", wider, {"n": [1, 2, 3]}))
+    assert "its zones overlap" in capsys.readouterr().out
+
+
+def test_zones_that_are_none(brightest_file: Path, tmp_path: Path) -> None:
+    box = shapely.box(110, -8, 111, -7)
+    with pytest.raises(InputError, match="no such file"):
+        read_zones(tmp_path / "gone.gpkg")
+    (tmp_path / "text.gpkg").write_text("no layer", encoding="utf-8")
+    with pytest.raises(InputError, match="no vector layer"):
+        read_zones(tmp_path / "text.gpkg")
+    with pytest.warns(UserWarning), pytest.raises(InputError, match="has no CRS"):
+        read_zones(write_zones(tmp_path / "nowhere.gpkg", [box], ["a"], crs=None))
+    photo = tmp_path / "photo.png"
+    Image.fromarray(coloured(40, 40)[0]).save(photo)
+    zones = write_zones(tmp_path / "zones.gpkg", [box], ["a"])
+    with pytest.raises(InputError, match=r"photo\.png: has no CRS"):
+        predict([photo], model=brightest_file, out=tmp_path / "maps", zones=zones)
+
+
+# ------------------------------------------------------------------ which pixels
+
+SIDE = 40
+
+
+def counted(
+    shapes: list[Any], transform: Affine, valid: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels of the three classes (Z, 3) and the covered share (Z,) of zones in pixel coordinates
+    (column, row) of an image of SIDE × SIDE pixels."""
+    image, labels = coloured(SIDE, SIDE)
+    if valid is not None:
+        labels = np.where(valid, labels, 255).astype(np.uint8)
+    source = source_of(image)
+    source = type(source)(source.path, SIDE, SIDE, CRS.from_user_input(UTM), transform, source.read)
+    a, b, c, d, e, f = transform[:6]
+    placed = shapely.transform(np.array(shapes), lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    numbers = np.arange(len(shapes))
+    zones = Zones(Path("z.gpkg"), numbers, numbers, None, placed, UTM)
+    found, covered = measure_zones(
+        zones,
+        lambda row, column, height, width: labels[row : row + height, column : column + width],
+        source,
+        ground_of(source, None, False),
+        Validation(None, ""),
+        MAPPING,
+    )
+    return np.array([areas.pixels for areas in found]), covered
+
+
+TURNS = [Affine(0.5, 0, 434_000, 0, -0.5, 9_160_000), PLACES["turned"][1]]
+
+
+@pytest.mark.parametrize("transform", TURNS)
+def test_every_pixel_is_in_one_of_the_zones_that_adjoin(transform: Affine) -> None:
+    _, labels = coloured(SIDE, SIDE)
+    everything = np.bincount(labels.ravel(), minlength=3)
+    cuts = [-3, 7.5, 20.5, 33, 43]
+    grid = [
+        shapely.box(left, top, right, bottom)
+        for left, right in pairwise(cuts)
+        for top, bottom in pairwise(cuts)
+    ]
+    # Slanting sides through the centres of pixels, at 45° and two to one.
+    slanting = [
+        shapely.Polygon([(-60.5, -60.5), (90.5, 90.5), (-60.5, 90.5)]),
+        shapely.Polygon([(-60.5, -60.5), (90.5, 90.5), (90.5, -60.5)]),
+    ]
+    steep = [
+        shapely.Polygon([(0.5, -39.5), (60.5, 80.5), (-90.5, 80.5), (-90.5, -39.5)]),
+        shapely.Polygon([(0.5, -39.5), (60.5, 80.5), (90.5, 80.5), (90.5, -39.5)]),
+    ]
+    for shapes in (grid, slanting, steep):
+        pixels, _ = counted(shapes, transform)
+        np.testing.assert_array_equal(pixels.sum(0), everything)
+
+
+@pytest.mark.parametrize("transform", TURNS)
+def test_a_pixel_is_in_a_zone_where_its_centre_is(transform: Affine) -> None:
+    _, labels = coloured(SIDE, SIDE)
+    random = np.random.default_rng(0)
+    stars = [
+        shapely.Polygon(
+            [
+                (x + r * np.cos(a), y + r * np.sin(a))
+                for a, r in zip(np.linspace(0, 6, 9), random.uniform(0.2, 25, 9), strict=True)
+            ]
+        )
+        for x, y in random.uniform(-5, 45, (40, 2))
+    ]
+    holes = [shapely.difference(star, shapely.buffer(star.centroid, 2)) for star in stars]
+    bow_tie = shapely.Polygon([(2.2, 2.2), (30.3, 30.4), (30.3, 2.2), (2.2, 30.4)])
+    shapes = [*stars, *holes, shapely.make_valid(bow_tie)]
+    columns, rows = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
+    exact = [
+        np.bincount(labels[shapely.contains_xy(shape, columns, rows)], minlength=3)
+        for shape in shapes
+    ]
+    pixels, _ = counted([*shapes, bow_tie], transform)
+    np.testing.assert_array_equal(pixels[:-1], exact)
+    np.testing.assert_array_equal(pixels[-1], exact[-1])
+
+
+def test_overlapping_zones_count_what_they_share_in_each() -> None:
+    whole = shapely.box(0, 0, SIDE, SIDE)
+    pixels, covered = counted([whole, whole, shapely.box(0, 0, 10, 10)], TURNS[0])
+    assert pixels.sum(1).tolist() == [SIDE**2, SIDE**2, 100]
+    np.testing.assert_allclose(covered, 1)
+
+
+def test_the_share_of_a_zone_that_is_mapped(capsys: pytest.CaptureFixture[str]) -> None:
+    valid = np.ones((SIDE, SIDE), bool)
+    valid[:, 30:] = False
+    shapes = [
+        shapely.box(5, 5, 15, 15),  # wholly there
+        shapely.box(-10.25, 5, 10.25, 15),  # half beyond the edge
+        shapely.box(20, 10, 40, 30),  # half nodata
+        shapely.box(30, 30, 40, 40),  # nodata
+        shapely.box(100, 100, 120, 120),  # elsewhere
+        shapely.box(5.1, 5.1, 5.3, 5.3),  # smaller than a pixel
+        # Parts that overlap, and one with a spike.
+        shapely.MultiPolygon([shapely.box(0, 0, 20, 20), shapely.box(10, 10, 30, 30)]),
+        shapely.Polygon([(0, 0), (10, 0), (10, 10), (25, 10), (10, 10), (0, 10)]),
+    ]
+    pixels, covered = counted(shapes, TURNS[0], valid)
+    np.testing.assert_allclose(covered, [1, 0.5, 0.5, 0, 0, 0, 1, 1], atol=1e-6)
+    assert (pixels.sum(1) > 0).tolist() == [True] * 3 + [False] * 3 + [True] * 2
+    assert (
+        "of 8 zones 3 hold no pixel of array.tif, 2 are mapped in part" in capsys.readouterr().out
+    )
+
+
+def test_zones_beyond_the_images_crs_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    image, _ = coloured(SIDE, SIDE)
+    source = source_of(image)
+    crs = CRS.from_user_input(UTM)
+    source = type(source)(source.path, SIDE, SIDE, crs, TURNS[0], source.read)
+    degrees = np.array([shapely.box(110, -8, 111, -7), shapely.box(110, 80, 111, 95)])
+    numbers = np.arange(2)
+    zones = Zones(Path("z.gpkg"), numbers, numbers, None, degrees, "EPSG:4326")
+    placed = place_zones(zones, source)
+    assert "1 zone beyond what the CRS of array.tif is for" in capsys.readouterr().out
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    found, covered = measure_zones(
+        placed,
+        lambda row, column, height, width: labels[row : row + height, column : column + width],
+        source,
+        ground_of(source, None, False),
+        Validation(None, ""),
+        MAPPING,
+    )
+    assert [areas.pixels.sum() for areas in found] == [SIDE**2, 0] and covered[1] == 0
+
+
+# ------------------------------------------------------------------ what is written
+
+
+def map_by_zones(
+    brightest_file: Path, tmp_path: Path, columns: dict[str, Any], **options: Any
+) -> tuple[Path, NDArray[np.uint8]]:
+    """The folder of a map by three blocks of 30, 50 and 40 columns, the last one half outside."""
+    image, labels = coloured(60, 100)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0), crs=UTM)
+    cuts = [0, 30, 80, 120]
+    shapes = [
+        shapely.box(434_000 + 0.1 * a, 9e6 - 6, 434_000 + 0.1 * b, 9e6) for a, b in pairwise(cuts)
+    ]
+    zones = write_layer(tmp_path / "blocks.gpkg", shapes, columns)
+    predict([path], model=brightest_file, out=tmp_path / "maps", zones=zones, **options)
+    return tmp_path / "maps", labels
+
+
+def test_a_row_a_zone_and_the_total(brightest_file: Path, tmp_path: Path) -> None:
+    out, labels = map_by_zones(brightest_file, tmp_path, {"block": [12, 3, 12]})
+    long = rows_of(out / "field_areas_by_zone.csv")
+    rows = rows_of(out / "field_zones.csv")
+    assert [(row["zone"], row["zone_fid"]) for row in rows] == [
+        ("1", "1"), ("2", "2"), ("3", "3"), ("total", ""),
+    ]  # fmt: skip
+    assert [row["covered"] for row in rows] == ["1.0000", "1.0000", "0.5000", ""]
+    parts = [labels[:, :30], labels[:, 30:80], labels[:, 80:], labels]
+    for row, part in zip(rows, parts, strict=True):
+        assert int(row["pixels"]) == part.size
+        metres = [float(row[f"{name}_m2"]) for name in MAPPING.names]
+        counts = np.bincount(part.ravel(), minlength=3)
+        np.testing.assert_allclose(metres, counts / 100, rtol=2e-3)
+        assert float(row["m2"]) == pytest.approx(sum(metres), abs=1e-3)
+        percent = [float(row[f"{name}_percent"]) for name in MAPPING.names]
+        np.testing.assert_allclose(percent, 100 * counts / part.size, atol=0.02)
+    assert [row["zone_fid"] for row in long] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    assert float(long[4]["m2"]) == pytest.approx(float(rows[1]["green & blue_m2"]), abs=1e-3)
+    types = (out / "field_zones.csvt").read_text(encoding="utf-8").strip().split(",")
+    assert len(types) == len(rows[0]) and types[:4] == ["String", "Integer64", "Real", "Integer64"]
+
+
+def test_the_layer_has_the_zones_where_they_were_and_numbers_as_numbers(
+    brightest_file: Path, tmp_path: Path
+) -> None:
+    out, _ = map_by_zones(brightest_file, tmp_path, {"block": [12, 3, 7], "name": [None] * 3})
+    with_crs, _, wkb, values = pyogrio.raw.read(out / "field_zones.gpkg")
+    columns = dict(zip(with_crs["fields"], values, strict=True))
+    assert with_crs["crs"] == UTM and columns["zone"].tolist() == [12, 3, 7]
+    assert columns["zone"].dtype.kind == columns["pixels"].dtype.kind == "i"
+    before = pyogrio.raw.read(tmp_path / "blocks.gpkg")[2]
+    assert shapely.equals(shapely.from_wkb(wkb), shapely.from_wkb(before)).all()
+    rows = rows_of(out / "field_zones.csv")[:-1]
+    for name, column in columns.items():
+        if column.dtype.kind == "f":
+            np.testing.assert_allclose([float(row[name]) for row in rows], column, atol=1e-4)
+
+
+def test_class_names_that_differ_by_case_have_a_column_each(
+    brightest: Any, brightest_file: Path, tmp_path: Path
+) -> None:
+    colours = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    names = ("Water", "water", "zone")
+    brightest.mapping = type(MAPPING)(
+        tuple((name, colour, False) for name, colour in zip(names, colours, strict=True))
+    )
+    out, labels = map_by_zones(brightest_file, tmp_path, {"block": [1, 2, 3]})
+    meta, _, _, values = pyogrio.raw.read(out / "field_zones.gpkg")
+    columns = dict(zip(meta["fields"], values, strict=True))
+    for label, index in (("Water", 0), ("water_2", 1), ("zone", 2)):
+        assert columns[f"{label}_m2"].sum() == pytest.approx(
+            (labels == index).sum() / 100, rel=2e-3
+        )
+
+
+def test_options_of_zones_need_zones(brightest_file: Path, tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(40, 40)[0], 2, 0))
+    for options in ({"zone_field": "block"}, {"zones_layer": "blocks"}):
+        with pytest.raises(InputError, match="there is no --zones"):
+            predict([path], model=brightest_file, out=tmp_path / "maps", **options)
+
+
+QGIS = """
+import sys
+from qgis.core import *
+app = QgsApplication([], False); app.initQgis()
+blocks, layer, table = (QgsVectorLayer(path, path, "ogr") for path in sys.argv[1:])
+for one in (blocks, layer, table):
+    assert one.isValid(), one.source()
+    QgsProject.instance().addMapLayer(one)
+print({f["zone"]: f["B_m2"] for f in layer.getFeatures()})
+for other in (layer, table):
+    join = QgsVectorLayerJoinInfo()
+    join.setJoinLayer(other); join.setUsingMemoryCache(True); join.setPrefix("")
+    join.setJoinFieldName("zone"); join.setTargetFieldName("block")
+    blocks.addJoin(join)
+    print({f["block"]: f["B_m2"] for f in blocks.getFeatures()})
+    blocks.removeJoin(other.id())
+"""
+
+
+def has_qgis() -> bool:
+    python = "/usr/bin/python3"
+    known = shutil.which(python) is not None
+    return (
+        known and not subprocess.run([python, "-c", "import qgis"], capture_output=True).returncode
+    )
+
+
+@pytest.mark.skipif(not has_qgis(), reason="needs QGIS")
+def test_qgis_joins_table_and_layer_to_the_blocks(brightest_file: Path, tmp_path: Path) -> None:
+    out, labels = map_by_zones(brightest_file, tmp_path, {"block": [12, 3, 7]})
+    files = [tmp_path / "blocks.gpkg", out / "field_zones.gpkg", out / "field_zones.csv"]
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", QGIS, *map(str, files)],
+        capture_output=True,
+        text=True,
+        env={"QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0 and "WARNING" not in done.stderr.upper(), done.stderr
+    tables = [eval(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    parts = {12: labels[:, :30], 3: labels[:, 30:80], 7: labels[:, 80:]}
+    for table in tables:
+        for block, part in parts.items():
+            assert table[block] == pytest.approx((part == 2).sum() / 100, rel=2e-3)
+    assert len(tables) == 3
