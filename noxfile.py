@@ -1,5 +1,6 @@
 """`nox` runs what has to pass, lint and tests; `nox -l` names the other sessions."""
 
+import subprocess
 from pathlib import Path
 
 import nox
@@ -28,6 +29,17 @@ def lowest(session: nox.Session) -> None:
     constraints.write_text("".join(lines), encoding="utf-8")
     session.install("-e", ".[dev]", "-c", str(constraints))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def qgis(session: nox.Session) -> None:
+    """What QGIS makes of a map by opening its files, where the system's Python has QGIS."""
+    python = Path("/usr/bin/python3")
+    look = [python, "-c", "import qgis.core"]
+    if not python.exists() or subprocess.run(look, capture_output=True).returncode:
+        session.skip(f"{python} has no QGIS")
+    session.install("-e", ".[dev]")
+    session.run("pytest", "tests/mapping/test_styles.py", *session.posargs)
 
 
 @nox.session

@@ -1,10 +1,13 @@
-"""The files of a finished map: rasters with colours, names and tags, and the preview.
+"""The files of a finished map: rasters with colours, names and tags, tables, and the preview.
 
 In: the raw labels and confidence of a `Scratch`. Out: COGs on the image's grid, or PNGs for a
-photograph, and a picture for people.
+photograph, with what makes QGIS show them as they should be; and a picture for people.
 """
 
+import csv
+import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
@@ -17,19 +20,27 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from rasterio.enums import Resampling
 
 from salakseg import __version__
 from salakseg.classes import IGNORE_INDEX, ClassMapping
 from salakseg.files import write_text
 from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay, scale_bar
 from salakseg.imagery.raster import ImageSource, quiet_gdal, write_cog
+from salakseg.mapping.areas import STRIP_PIXELS, ReadLabels, strips
 from salakseg.mapping.classify import Block
-from salakseg.mapping.scratch import Scratch
+from salakseg.mapping.scratch import Scratch, make_raw, write_raw
+from salakseg.mapping.styles import classes_qml, confidence_qml
 from salakseg.model.weights import Model
 
 PREVIEW_SIDE = 1000
 PREVIEW_MIN_WIDTH = 320
+# The smallest overview is no larger; and what is read at a time to make them, in pixels a side.
+OVERVIEW_SIDE = 512
+BLOCK = 2048
+# Columns of tables that are text even where all that is in them are numbers.
+TEXT_COLUMNS = ("zone", "layer", "class", "interval", "basis", "made_by")
+# GDAL of a few years ago, as QGIS 3.22 has it, warns of newer ones.
+GPKG_VERSION = "1.2"
 
 
 def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
@@ -68,27 +79,34 @@ def write_raster(
     band: str,
     path: Path,
     source: ImageSource,
-    mapping: ClassMapping | None,
+    mapping: ClassMapping,
     tags: dict[str, str],
 ) -> None:
-    """One band of the scratch as a COG or, by the suffix of `path`, as a PNG.
+    """One band of the scratch as a COG or, by the suffix of `path`, as a PNG; its style beside it.
 
-    Args:
-        mapping: for labels: colours, overviews by mode, names in `.aux.xml`; None: quantities.
+    "confidence" is in percent. The others hold classes of `mapping`: in colours, with names in
+    their tags and in `.aux.xml`, and overviews of the commonest class.
     """
+    classes = band != "confidence"
+    style = classes_qml(mapping) if classes else confidence_qml(mapping.num_classes)
+    write_text(path.with_suffix(".qml"), style)
+    if classes:
+        tags = tags | {f"CLASS_{index}": name for index, name in enumerate(mapping.names)}
+        write_text(path.with_name(path.name + ".aux.xml"), _category_names(mapping))
     if path.suffix == ".png":
         height, width = scratch.shape
         image = Image.fromarray(scratch.window(band, 0, 0, height, width))
-        if mapping is not None:
+        if classes:
             image.putpalette(mapping.palette.tobytes())
         image.save(path, transparency=IGNORE_INDEX, pnginfo=png_info(tags))
         return
     # A raw file that GDAL reads through a description beside it.
     description = scratch.folder / f"{band}.vrt"
-    write_text(description, _vrt(scratch.path(band).name, source, mapping, tags))
-    write_cog(description, path, "average" if mapping is None else "mode")
-    if mapping is not None:
-        write_text(path.with_name(path.name + ".aux.xml"), _category_names(mapping))
+    about = _colours(mapping) + _overviews(scratch, band) if classes else _percent(scratch)
+    raw = scratch.path(band)
+    write_text(description, _vrt(raw, scratch.shape, about, _place(source) + _metadata(tags)))
+    # Classes have their overviews already.
+    write_cog(description, path, "average")
 
 
 def png_info(tags: dict[str, str]) -> PngInfo:
@@ -99,29 +117,123 @@ def png_info(tags: dict[str, str]) -> PngInfo:
     return info
 
 
-def _vrt(raw: str, source: ImageSource, mapping: ClassMapping | None, tags: dict[str, str]) -> str:
-    lines = [f'<VRTDataset rasterXSize="{source.width}" rasterYSize="{source.height}">']
-    if source.crs is not None:
-        lines.append(f"<SRS>{escape(source.crs.to_wkt())}</SRS>")
+def _vrt(raw: Path, shape: tuple[int, int], about: str, whole: str = "") -> str:
+    """GDAL's description of a raw file beside it; `about` the band, and about the `whole`."""
+    height, width = shape
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{whole}\n'
+        '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+        f"<NoDataValue>{IGNORE_INDEX}</NoDataValue>{about}\n"
+        f'<SourceFilename relativeToVRT="1">{escape(raw.name)}</SourceFilename>'
+        f"<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{width}</LineOffset>"
+        "</VRTRasterBand></VRTDataset>"
+    )
+
+
+def _place(source: ImageSource) -> str:
+    text = "" if source.crs is None else f"<SRS>{escape(source.crs.to_wkt())}</SRS>"
     if source.transform is not None:
         numbers = ", ".join(repr(float(number)) for number in source.transform.to_gdal())
-        lines.append(f"<GeoTransform>{numbers}</GeoTransform>")
-    lines.append("<Metadata>")
-    lines += [f'<MDI key="{name}">{escape(value)}</MDI>' for name, value in tags.items()]
-    lines.append("</Metadata>")
-    lines.append('<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">')
-    lines.append(f"<NoDataValue>{IGNORE_INDEX}</NoDataValue>")
-    if mapping is not None:
-        lines.append("<ColorInterp>Palette</ColorInterp><ColorTable>")
-        lines += [
-            f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="255"/>'
-            for red, green, blue in mapping.palette.tolist()
-        ]
-        lines.append("</ColorTable>")
-    lines.append(f'<SourceFilename relativeToVRT="1">{escape(raw)}</SourceFilename>')
-    lines.append("<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>")
-    lines.append(f"<LineOffset>{source.width}</LineOffset></VRTRasterBand></VRTDataset>")
-    return "\n".join(lines)
+        text += f"<GeoTransform>{numbers}</GeoTransform>"
+    return text
+
+
+def _metadata(tags: dict[str, str]) -> str:
+    items = [f'<MDI key="{name}">{escape(value)}</MDI>' for name, value in tags.items()]
+    return f"<Metadata>{''.join(items)}</Metadata>"
+
+
+def _colours(mapping: ClassMapping) -> str:
+    entries = [
+        f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="255"/>'
+        for red, green, blue in mapping.palette.tolist()
+    ]
+    return f"<ColorInterp>Palette</ColorInterp><ColorTable>{''.join(entries)}</ColorTable>"
+
+
+def _percent(scratch: Scratch) -> str:
+    """What the confidence is, and its statistics, so that nobody need read it all to show it."""
+    counts = np.zeros(256, np.int64)
+    for window in strips(0, 0, *scratch.shape):
+        counts += np.bincount(scratch.window("confidence", *window).ravel(), minlength=256)
+    counts[IGNORE_INDEX] = 0
+    values = np.flatnonzero(counts)
+    statistics = {}
+    if len(values):
+        mean = np.average(values, weights=counts[values])
+        deviation = np.average((values - mean) ** 2, weights=counts[values]) ** 0.5
+        statistics = {
+            "STATISTICS_MINIMUM": f"{values[0]}",
+            "STATISTICS_MAXIMUM": f"{values[-1]}",
+            "STATISTICS_MEAN": f"{mean}",
+            "STATISTICS_STDDEV": f"{deviation}",
+        }
+    return f"<Description>confidence</Description><UnitType>%</UnitType>{_metadata(statistics)}"
+
+
+def _overviews(scratch: Scratch, band: str) -> str:
+    """Make the overviews of a band of classes, each of the commonest ones in whole squares.
+
+    GDAL's "mode" lets each pixel that a square touches vote in full, and where the size is odd it
+    touches nine in place of four: scattered things are lost.
+    """
+    height, width = scratch.shape
+    steps: list[int] = []
+    while max(height, width) > OVERVIEW_SIDE << len(steps):
+        steps.append(2 << len(steps))
+    shapes = [(ceil(height / step), ceil(width / step)) for step in steps]
+    paths = [scratch.folder / f"{band}-{step}.raw" for step in steps]
+    for path, shape in zip(paths, shapes, strict=True):
+        make_raw(path, shape)
+        write_text(path.with_suffix(".vrt"), _vrt(path, shape, ""))
+    block = max([BLOCK, *steps])
+    for row in range(0, height if steps else 0, block):
+        for column in range(0, width, block):
+            found = commonest(scratch.window(band, row, column, block, block), steps)
+            for path, shape, step, labels in zip(paths, shapes, steps, found, strict=True):
+                write_raw(path, shape, row // step, column // step, labels)
+    return "".join(
+        f'<Overview><SourceFilename relativeToVRT="1">{path.stem}.vrt</SourceFilename>'
+        "<SourceBand>1</SourceBand></Overview>"
+        for path in paths
+    )
+
+
+def commonest(labels: NDArray[np.uint8], steps: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """For each of `steps` the commonest label of each step × step pixels.
+
+    Of equally common ones that of the first pixel, which favours none as the lowest would.
+
+    Args:
+        labels: (height, width); of the last squares less may be there.
+        steps: each a multiple of the one before.
+    """
+    firsts = [labels[::step, ::step] for step in steps]
+    found = [first.copy() for first in firsts]
+    # Votes go up to twice the pixels of a square, and one for its first.
+    kinds = [np.min_scalar_type(2 * step**2 + 1) for step in steps]
+    most = [np.zeros(first.shape, kind) for first, kind in zip(firsts, kinds, strict=True)]
+    for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist():
+        counts: NDArray[Any] = labels == value
+        before = 1
+        for number, step in enumerate(steps):
+            counts = _summed(counts, step // before, kinds[number])
+            votes = counts + counts + (firsts[number] == value)
+            found[number][votes > most[number]] = value
+            np.maximum(most[number], votes, out=most[number])
+            before = step
+    return found
+
+
+def _summed(values: NDArray[Any], step: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Sums over step × step values; of the last ones less may be there."""
+    for _ in range(2):
+        total = values[::step].astype(dtype)
+        for first in range(1, step):
+            part = values[first::step]
+            total[: len(part)] += part
+        values = total.T
+    return values
 
 
 def _category_names(mapping: ClassMapping) -> str:
@@ -166,7 +278,7 @@ class Shrunk:
 
 def write_preview(
     path: Path,
-    classes: Path,
+    read: ReadLabels,
     shrunk: Shrunk,
     mapping: ClassMapping,
     side: float | None,
@@ -175,13 +287,16 @@ def write_preview(
     """The image, beside it the classes laid over it, below the legend and, with `side`, a scale.
 
     Args:
-        classes: the map.
+        read: (row, column, height, width) → labels of the map.
         side: of the image's pixels, in metres; None: not known.
     """
-    with rasterio.open(classes) as raster:
-        labels: NDArray[np.uint8] = raster.read(
-            1, out_shape=shrunk.shape, resampling=Resampling.mode
-        )
+    rows = shrunk.step * max(1, STRIP_PIXELS // (shrunk.step * shrunk.size[1]))
+    labels = np.concatenate(
+        [
+            commonest(read(row, 0, rows, shrunk.size[1]), [shrunk.step])[0]
+            for row in range(0, shrunk.size[0], rows)
+        ]
+    )
     height, width = labels.shape
     key = legend(mapping, max(2 * width + MARGIN, PREVIEW_MIN_WIDTH))
     if side is not None:
@@ -193,3 +308,28 @@ def write_preview(
     sheet[height:] = key
     # A photograph hardly gets smaller by the usual effort, which takes four times as long.
     Image.fromarray(sheet).save(path, pnginfo=png_info(tags), compress_level=1)
+
+
+def write_table(path: Path, text: str) -> None:
+    """A table as CSV; beside it the types of its columns in `.csvt`, for GDAL and QGIS.
+
+    Without, QGIS takes all that is in a CSV file for text.
+    """
+    header, *lines = csv.reader(io.StringIO(text, newline=""))
+    columns = zip(*lines, strict=True) if lines else [()] * len(header)
+    types = [
+        "String" if name in TEXT_COLUMNS else _type_of(column)
+        for name, column in zip(header, columns, strict=True)
+    ]
+    write_text(path.with_suffix(".csvt"), ",".join(f'"{name}"' for name in types) + "\n")
+    write_text(path, text)
+
+
+def _type_of(column: Sequence[str]) -> str:
+    """Of a column of text what GDAL calls its type; empty values have any."""
+    filled = [value for value in column if value]
+    try:
+        numbers = [float(value) for value in filled]
+    except ValueError:
+        return "String"
+    return "Integer64" if numbers and "".join(filled).isdecimal() else "Real"

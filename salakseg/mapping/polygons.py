@@ -1,80 +1,46 @@
 """Class map → GeoPackage of polygons, block by block, so that it works at any size.
 
 In: finished labels and confidence, by window. Out: one polygon for each connected area of a class
-(pixels that share a side), with class, area on the ground and mean confidence.
+(pixels that share a side), with class, area on the ground and mean confidence, in class colours.
 
-Specks are sieved from the labels first: each block with a margin as wide as a speck may be long, so
-the seams of the blocks do not show. Each block is then turned into polygons along the pixels'
-edges; pieces of one area that meet at a seam are merged as soon as no further block can touch them.
-In memory are one block and the areas that are still open; the polygons have whole pixel numbers
-until they are written, so neighbours share their edges exactly.
+Specks are sieved from the labels first, see `mapping.sieve`. Then each block gives the edges of its
+areas, see `mapping.outlines`; areas that meet at a seam are one, and become polygons once no
+further block can touch them. In memory are one block and the edges of the areas still open.
 """
 
+import json
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyogrio
-import rasterio.features
 import shapely
-import shapely.geometry
 from affine import Affine
 from numpy.typing import NDArray
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping
+from salakseg.console import console
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.areas import SQUARE_METRES_PER_HECTARE, Ground
+from salakseg.mapping.components import components, joined, meeting
+from salakseg.mapping.outlines import Edges, Ints, concatenated, edges, polygons
+from salakseg.mapping.outputs import GPKG_VERSION
 from salakseg.mapping.scratch import read_raw
+from salakseg.mapping.sieve import sieve
+from salakseg.mapping.styles import polygons_qml
 
-BLOCK = 2048
+BLOCK = 1024
 MIN_PIXELS = 100
-# The margin of a block for the sieve; a speck that is longer may be left standing at a seam.
-MAX_MARGIN = 512
-WRITE_AT_ONCE = 10_000
+# A class that the sieve changes by less is not spoken of.
+SPOKEN_CHANGE = 0.05
+# Edges that are gathered before those of areas that are closed by then become polygons.
+EDGES_AT_ONCE = 1_000_000
+NONE = np.zeros(0, np.int64)
 
 Read = Callable[[str, int, int, int, int], NDArray[np.uint8]]
-
-
-@dataclass
-class Piece:
-    """A connected area of one class in one block, or several of them that meet.
-
-    Attributes:
-        label: the class index.
-        geometries: in whole pixels, (column, row).
-        pixels, square_metres, confidence: sums over its pixels.
-    """
-
-    label: int
-    geometries: list[shapely.Geometry]
-    pixels: int
-    square_metres: float
-    confidence: float
-    merged: "Piece | None" = field(default=None, repr=False)
-
-    def root(self) -> "Piece":
-        """The piece that this one was merged into."""
-        piece = self
-        while piece.merged is not None:
-            piece = piece.merged
-        return piece
-
-    def merge(self, other: "Piece") -> None:
-        """Make one of two pieces that meet."""
-        into, gone = self.root(), other.root()
-        if into is gone:
-            return
-        if len(into.geometries) < len(gone.geometries):
-            into, gone = gone, into
-        into.geometries += gone.geometries
-        into.pixels += gone.pixels
-        into.square_metres += gone.square_metres
-        into.confidence += gone.confidence
-        gone.geometries = []
-        gone.merged = into
 
 
 def min_pixels(min_area: float | None, ground: Ground) -> int:
@@ -94,132 +60,166 @@ def write_polygons(
     smallest: int,
     tags: dict[str, str],
 ) -> None:
-    """Write the polygons of a map.
+    """Write the polygons of a map, and say which classes the sieve changes much.
 
     Args:
         path: the GeoPackage; without CRS its coordinates are pixels, rows counted downwards from 0
             as negative numbers.
-        read: (band, row, column, height, width) → "labels" or "confidence".
+        read: (band, row, column, height, width), cut off at the image's edge → "labels" or
+            "confidence".
         sieved: where the sieved labels may lie meanwhile, a byte a pixel.
-        smallest: areas of fewer pixels are given to their largest neighbour.
+        smallest: areas of fewer pixels are given to the class around them.
     """
     shape = source.height, source.width
-    _sieve(read, sieved, shape, smallest)
+
+    def labels_of(*window: int) -> NDArray[np.uint8]:
+        return read_raw(sieved, shape, *window) if smallest > 1 else read("labels", *window)
+
+    if smallest > 1:
+        pixels = sieve(lambda *window: read("labels", *window), sieved, shape, smallest, BLOCK)
+        before, after = pixels[:, : mapping.num_classes].tolist()
+        _say_what_changes(source.path, smallest, ground, mapping, before, after)
+        counts = dict(zip(mapping.names, zip(before, after, strict=True), strict=True))
+        tags = tags | {"SIEVE": json.dumps({"smallest": smallest, "pixels": counts})}
     layer = _Layer(path, source, mapping, tags)
-    open_areas: list[Piece] = []
-    above: _Edge | None = None
-    for row in range(0, source.height, BLOCK):
-        found: list[Piece] = []
-        bottom = _Edge([], [])
-        left: _Edge | None = None
-        for column in range(0, source.width, BLOCK):
-            labels = read_raw(sieved, shape, row, column, BLOCK, BLOCK)
-            height, width = labels.shape
-            areas = None if ground.areas is None else ground.areas(column, row, width, height)
-            confidence = read("confidence", row, column, height, width)
-            pieces, ids = _pieces(labels, confidence, areas, row, column)
-            found += pieces
-            if above is not None:
-                _join(above.part(column, width), _edge(labels[0], ids[0], pieces))
-            if left is not None:
-                _join(left, _edge(labels[:, 0], ids[:, 0], pieces))
-            left = _edge(labels[:, -1], ids[:, -1], pieces)
-            last = _edge(labels[-1], ids[-1], pieces)
-            bottom = _Edge(bottom.labels + last.labels, bottom.pieces + last.pieces)
-        above = bottom
-        more = row + BLOCK < source.height
-        touching = {id(piece.root()) for piece in bottom.pieces if piece is not None and more}
-        areas_now = {id(piece.root()): piece.root() for piece in open_areas + found}
-        open_areas = [piece for name, piece in areas_now.items() if name in touching]
-        for name, piece in areas_now.items():
-            if name not in touching:
-                layer.add(piece)
-    layer.flush()
-
-
-def _sieve(read: Read, path: Path, shape: tuple[int, int], smallest: int) -> None:
-    """Write the labels without their specks to the raw file `path`."""
-    margin = min(smallest, MAX_MARGIN) if smallest > 1 else 0
-    with path.open("wb") as file:
-        file.truncate(shape[0] * shape[1])
-    for row in range(0, shape[0], BLOCK):
-        for column in range(0, shape[1], BLOCK):
-            top, left = max(0, row - margin), max(0, column - margin)
-            labels = read(
-                "labels", top, left, row - top + BLOCK + margin, column - left + BLOCK + margin
+    areas = _OpenAreas()
+    # The areas along the blocks that are done: below them, and to the right of the last one.
+    front = np.full(source.width + 1, -1)
+    # A row and a column of nothing at the end close all outlines.
+    for row in range(0, source.height + 1, BLOCK):
+        right = np.full(min(BLOCK, source.height + 1 - row), -1)
+        for column in range(0, source.width + 1, BLOCK):
+            labels = _framed(labels_of, shape, row, column)
+            found = components(labels[1:, 1:])
+            above = front[column : column + BLOCK]
+            ids = np.full(labels.shape, -1)
+            ids[0, 1:], ids[1:, 0] = above, right
+            ids[1:, 1:] = np.where(found.ids < 0, -1, found.ids + len(areas.label))
+            areas.add(
+                found.labels,
+                _sums(found.ids, len(found.labels), read, ground, row, column),
+                edges(labels, ids, row, column, source.width + 1),
             )
-            if smallest > 1:
-                known = labels != IGNORE_INDEX
-                clean = rasterio.features.sieve(labels, smallest, mask=known, connectivity=4)
-                labels = np.where(known, clean, IGNORE_INDEX)
-            inner = labels[row - top :, column - left :][:BLOCK, :BLOCK]
-            # Mapped anew each time: pages of a mapping count as memory for as long as it lasts.
-            sieved = np.memmap(path, np.uint8, "r+", shape=shape)
-            sieved[row : row + BLOCK, column : column + BLOCK] = inner
-            del sieved
+            for one, other in ((np.s_[0, 1:], np.s_[1, 1:]), (np.s_[1:, 0], np.s_[1:, 1])):
+                same = labels[one] == labels[other]
+                areas.join(ids[one][same], ids[other][same])
+            above[:], right[:] = ids[-1, 1:], ids[1:, -1]
+            if areas.fresh >= EDGES_AT_ONCE:
+                layer.write(*areas.close(front, right))
+    layer.write(*areas.close(front, right))
+    layer.finish()
 
 
-def _pieces(
-    labels: NDArray[np.uint8],
-    confidence: NDArray[np.uint8],
-    areas: NDArray[np.float64] | None,
-    row: int,
-    column: int,
-) -> tuple[list[Piece], NDArray[np.int32]]:
-    """The connected areas of a block, and for each pixel the number of its own, or -1."""
-    known = labels != IGNORE_INDEX
-    found = list(rasterio.features.shapes(labels, mask=known, connectivity=4))
-    if not found:
-        return [], np.full(labels.shape, -1, np.int32)
-    ids = rasterio.features.rasterize(
-        [(shape, number) for number, (shape, _) in enumerate(found)],
-        labels.shape,
-        fill=-1,
-        dtype=np.int32,
-    )
-    geometries = np.array([shapely.geometry.shape(shape) for shape, _ in found])
-    # An area that touches itself at a corner has a ring that does.
-    bad = ~shapely.is_valid(geometries)
-    geometries[bad] = shapely.make_valid(geometries[bad], method="structure")
-    geometries = shapely.transform(geometries, lambda xy: xy + np.array([column, row]))
-    of = ids.ravel() + 1
-    pixels = np.bincount(of, minlength=len(found) + 1)[1:]
-    ground = np.zeros(labels.shape) if areas is None else areas
-    metres = np.bincount(of, ground.ravel(), minlength=len(found) + 1)[1:]
-    sure = np.bincount(of, confidence.ravel(), minlength=len(found) + 1)[1:]
-    return [
-        Piece(int(label), [geometry], int(pixels[i]), float(metres[i]), float(sure[i]))
-        for i, (geometry, (_, label)) in enumerate(zip(geometries, found, strict=True))
-    ], ids
+def _say_what_changes(
+    path: Path,
+    smallest: int,
+    ground: Ground,
+    mapping: ClassMapping,
+    before: list[int],
+    after: list[int],
+) -> None:
+    changes = [
+        f"{name} {now / was - 1:+.0%}"
+        for name, was, now in zip(mapping.names, before, after, strict=True)
+        if abs(now - was) > SPOKEN_CHANGE * was
+    ]
+    if changes:
+        size = "" if ground.side is None else f" ({smallest * ground.side**2:.3g} m²)"
+        console.print(
+            f"{path}: the polygons leave out areas of fewer than {smallest} pixels{size}, which "
+            f"changes {', '.join(changes)}; --min-area 0 keeps all"
+        )
 
 
-@dataclass
-class _Edge:
-    """A line of pixels along a seam: their labels, and the piece of each (None: nodata)."""
+def _framed(
+    labels_of: Callable[..., NDArray[np.uint8]], shape: tuple[int, int], row: int, column: int
+) -> NDArray[np.uint8]:
+    """uint8 (1 + height, 1 + width): a block with the pixels above it and to its left.
 
-    labels: list[int]
-    pieces: list[Piece | None]
+    A row and a column of 255 beyond the image count as part of it.
+    """
+    height = min(BLOCK, shape[0] + 1 - row)
+    width = min(BLOCK, shape[1] + 1 - column)
+    framed = np.full((1 + height, 1 + width), IGNORE_INDEX, np.uint8)
+    top, left = max(0, row - 1), max(0, column - 1)
+    inside = labels_of(top, left, row + height - top, column + width - left)
+    place = framed[top - row + 1 :, left - column + 1 :]
+    place[: inside.shape[0], : inside.shape[1]] = inside
+    return framed
 
-    def part(self, first: int, count: int) -> "_Edge":
-        inside = slice(first, first + count)
-        return _Edge(self.labels[inside], self.pieces[inside])
+
+def _sums(
+    ids: NDArray[np.int32], count: int, read: Read, ground: Ground, row: int, column: int
+) -> NDArray[np.float64]:
+    """float64 (3, count): pixels of the areas of a block, their square metres, their confidence."""
+    confidence = read("confidence", row, column, BLOCK, BLOCK)
+    height, width = confidence.shape
+    of = ids[:height, :width].ravel() + 1
+    sums = np.zeros((3, count + 1))
+    sums[0] = np.bincount(of, minlength=count + 1)
+    if ground.areas is not None and of.size:
+        metres = ground.areas(column, row, width, height)
+        sums[1] = np.bincount(of, metres.ravel(), count + 1)
+    sums[2] = np.bincount(of, confidence.ravel(), count + 1)
+    return sums[:, 1:]
 
 
-def _edge(labels: NDArray[np.uint8], ids: NDArray[np.int32], pieces: list[Piece]) -> _Edge:
-    return _Edge(labels.tolist(), [pieces[i] if i >= 0 else None for i in ids.tolist()])
+class _OpenAreas:
+    """The areas that further blocks may touch, numbered from 0.
 
+    Attributes:
+        label: uint8 (n,), their classes.
+        fresh: edges since the last ones were closed.
+    """
 
-def _join(one: _Edge, other: _Edge) -> None:
-    """Merge what meets across a seam."""
-    for label, a, other_label, b in zip(
-        one.labels, one.pieces, other.labels, other.pieces, strict=True
-    ):
-        if label == other_label and a is not None and b is not None:
-            a.merge(b)
+    def __init__(self) -> None:
+        self.label = np.zeros(0, np.uint8)
+        self.fresh = 0
+        self._sums: NDArray[np.float64] = np.zeros((3, 0))
+        self._edges: list[Edges] = []
+        self._joins = [(NONE, NONE)]
+
+    def add(self, label: NDArray[np.uint8], sums: NDArray[np.float64], found: Edges) -> None:
+        """Take the areas of a block; the edges' owners have their numbers already."""
+        self.label = np.append(self.label, label)
+        self._sums = np.concatenate([self._sums, sums], axis=1)
+        self._edges.append(found)
+        self.fresh += len(found.owner)
+
+    def join(self, one: Ints, other: Ints) -> None:
+        """Areas that are one, pair by pair."""
+        self._joins.append(meeting(one, other)[:2])
+
+    def close(self, *touched: Ints) -> tuple[NDArray[np.uint8], NDArray[np.float64], Edges]:
+        """Hand out all areas that are not in `touched`, where the others get their new numbers.
+
+        Returns:
+            Their label (m,) and sums (3, m), and the edges with owners from 0 to m - 1.
+        """
+        one, other = (np.concatenate(part) for part in zip(*self._joins, strict=True))
+        whole = joined(len(self.label), one, other)
+        count = int(whole.max(initial=-1)) + 1
+        label = np.empty(count, np.uint8)
+        label[whole] = self.label
+        sums = np.stack([np.bincount(whole, row, count) for row in self._sums]).astype(np.float64)
+        is_open = np.zeros(count, bool)
+        for line in touched:
+            is_open[whole[line[line >= 0]]] = True
+        # Open and closed ones are numbered apart.
+        number = np.where(is_open, np.cumsum(is_open), np.cumsum(~is_open))[whole] - 1
+        found = concatenated(self._edges)
+        stays = is_open[whole[found.owner]]
+        found = replace(found, owner=number[found.owner])
+        for line in touched:
+            line[:] = np.append(number, -1)[line]
+        self.label, self._sums = label[is_open], sums[:, is_open]
+        self._edges, self._joins = [found[stays]], [(NONE, NONE)]
+        self.fresh = 0
+        return label[~is_open], sums[:, ~is_open], found[~stays]
 
 
 class _Layer:
-    """The layer `classes` of the GeoPackage, written some thousand polygons at a time."""
+    """The layer `classes` of the GeoPackage."""
 
     def __init__(
         self, path: Path, source: ImageSource, mapping: ClassMapping, tags: dict[str, str]
@@ -228,48 +228,27 @@ class _Layer:
         self._crs = None if source.crs is None else source.crs.to_wkt()
         # QGIS shows an image without a place with its rows at -0.5, -1.5, …
         self._transform = source.transform or Affine.scale(1, -1)
-        self._waiting: list[Piece] = []
+        self._corners_across = source.width + 1
         self._begun = False
 
-    def add(self, piece: Piece) -> None:
-        """Take a finished polygon."""
-        self._waiting.append(piece)
-        if len(self._waiting) >= WRITE_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits; the file is there afterwards, with no polygon if there is none."""
-        pieces, self._waiting = self._waiting, []
-        if self._begun and not pieces:
-            return
-        geometries = np.array(
-            [
-                piece.geometries[0]
-                if len(piece.geometries) == 1
-                else shapely.unary_union(piece.geometries)
-                for piece in pieces
-            ],
-            object,
-        )
-        a, b, c, d, e, f = self._transform[:6]
-        placed = shapely.transform(geometries, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
-        pixels = np.array([piece.pixels for piece in pieces], np.int64)
-        metres = np.array([piece.square_metres for piece in pieces])
-        known = metres > 0
+    def write(self, label: NDArray[np.uint8], sums: NDArray[np.float64], found: Edges) -> None:
+        """Append areas; the file is there afterwards, with no polygon if there is none."""
+        pixels, metres, confidence = sums
+        metres = np.where(metres > 0, metres, np.nan)
         columns = {
-            "class": np.array([self._mapping.names[piece.label] for piece in pieces], object),
-            "class_index": np.array([piece.label for piece in pieces], np.int32),
-            "pixels": pixels,
-            "m2": np.where(known, metres, np.nan),
-            "hectares": np.where(known, metres / SQUARE_METRES_PER_HECTARE, np.nan),
-            "confidence": np.array([piece.confidence for piece in pieces]) / np.maximum(1, pixels),
+            "class": np.array(self._mapping.names, object)[label],
+            "class_index": label.astype(np.int32),
+            "pixels": pixels.astype(np.int64),
+            "m2": metres,
+            "hectares": metres / SQUARE_METRES_PER_HECTARE,
+            "confidence": confidence / pixels,
         }
         with warnings.catch_warnings():
             # A photograph has no CRS, and need not be told so.
             warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
             pyogrio.raw.write(
                 self._path,
-                shapely.to_wkb(placed),
+                shapely.to_wkb(polygons(found, self._corners_across, self._transform)),
                 list(columns.values()),
                 list(columns),
                 layer="classes",
@@ -277,6 +256,37 @@ class _Layer:
                 geometry_type="Polygon",
                 crs=self._crs,
                 append=self._begun,
-                dataset_metadata=None if self._begun else self._tags,
+                # Tags of the whole file GDAL 3.12 copies to an `.aux.xml` by reading them.
+                layer_metadata=None if self._begun else self._tags,
+                dataset_options=None if self._begun else {"VERSION": GPKG_VERSION},
             )
         self._begun = True
+
+    def finish(self) -> None:
+        """Give the layer its style, in the table where QGIS looks for it."""
+        row = {
+            "f_table_catalog": "",
+            "f_table_schema": "",
+            "f_table_name": "classes",
+            "f_geometry_column": "geom",
+            "styleName": "classes",
+            "styleQML": polygons_qml(self._mapping),
+            "styleSLD": "",
+            "useAsDefault": True,
+            "description": "",
+            "owner": "",
+            "ui": "",
+            "update_time": np.datetime64("now", "ms"),
+        }
+        values = [
+            np.array([value], object if isinstance(value, str) else None) for value in row.values()
+        ]
+        pyogrio.raw.write(
+            self._path,
+            None,
+            values,
+            list(row),
+            layer="layer_styles",
+            driver="GPKG",
+            layer_options={"FID": "id"},
+        )

@@ -2,9 +2,9 @@
 
 In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos; folders of patches, put
 together to their base images) and a model file. Out, for `field.tif`, in `predictions/`:
-`field_classes.tif` and `field_confidence.tif` (COGs on the image's own grid),
-`field_classes.tif.aux.xml` (class names), `field_areas.csv`, `field_preview.png`, and what was
-asked for besides; for a photo the first two are PNGs and there is no `.aux.xml`.
+`field_classes.tif` and `field_confidence.tif` (COGs on the image's own grid; of a photo, PNGs),
+`field_areas.csv`, `field_preview.png`, and what was asked for besides; beside them what tells QGIS
+and GDAL of colours, names and types: `.qml`, `.tif.aux.xml`, `.csvt`.
 
 The map of an image is classified into a `Scratch`, everything else is made from that, and the files
 get their names only when all of them are whole.
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +30,7 @@ from salakseg.classes import read_class_mapping
 from salakseg.console import console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path, require_disk_space, sha256_of, write_text
+from salakseg.files import atomic_path, require_disk_space, sha256_of
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping.applicability import distances
@@ -67,6 +68,7 @@ from salakseg.mapping.outputs import (
     read_tags,
     write_preview,
     write_raster,
+    write_table,
 )
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.resample import checked_resolution, network_scale, on_grid, resampled
@@ -210,6 +212,8 @@ def predict(
     )
     if gsd is not None and not gsd > 0:
         raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
+    if min_area is not None and not 0 <= min_area < inf:
+        raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
     model_path = find_model(Path(model))
@@ -389,14 +393,14 @@ def _write(
     with ThreadPoolExecutor(1, "write") as writer:
         # GDAL makes the overviews on one core: this map's are made beside the rest.
         beside = writer.submit(
-            write_raster, scratch, "confidence", made["confidence"], source, None, tags
+            write_raster, scratch, "confidence", made["confidence"], source, mapping, tags
         )
         write_raster(scratch, "labels", made["classes"], source, mapping, tags)
-        write_preview(made["preview"], made["classes"], shrunk, mapping, ground.side, tags)
+        write_preview(made["preview"], labels, shrunk, mapping, ground.side, tags)
         areas = measure(labels, scratch.shape, ground, mapping.num_classes).corrected(validation)
         beside.result()
     made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
-    write_text(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
+    write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
     if zones is not None and options.zones is not None:
         by_zone, covered = measure_zones(zones, labels, source, ground, validation, mapping)
         write_zones(made, options.zones, by_zone, covered, mapping, ground.basis, tags, made_by)
@@ -409,7 +413,7 @@ def _write(
     if job.mask is not None:
         scored = compare_with(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
-        write_text(made["scores"], scores_csv(scored, mapping, made_by))
+        write_table(made["scores"], scores_csv(scored, mapping, made_by))
         print_scores(job.image.path, scored, mapping)
     # By the map itself `_finished` knows that the others are there: it comes last.
     for kind in sorted(made, key="classes".__eq__):
@@ -441,18 +445,23 @@ def _names(image: Input, options: Options, masks: dict[str, Path]) -> dict[str, 
         "areas": f"{image.name}_areas.csv",
         "preview": f"{image.name}_preview.png",
     }
-    if not image.is_photo:
-        names["names"] = f"{image.name}_classes.tif.aux.xml"
     if options.zones is not None:
         names["zones"] = f"{image.name}_areas_by_zone.csv"
         names["zone_table"] = f"{image.name}_zones.csv"
-        names["zone_types"] = f"{image.name}_zones.csvt"
         names["zone_layer"] = f"{image.name}_zones.gpkg"
     if options.polygons:
         names["polygons"] = f"{image.name}_polygons.gpkg"
     if image.name in masks:
         names["errors"] = f"{image.name}_errors{suffix}"
         names["scores"] = f"{image.name}_scores.csv"
+    for kind, name in list(names.items()):
+        stem = name.rpartition(".")[0]
+        if kind in ("classes", "confidence", "errors"):
+            names[f"style of {kind}"] = f"{stem}.qml"
+        if kind in ("classes", "errors"):
+            names[f"names of {kind}"] = f"{name}.aux.xml"
+        if name.endswith(".csv"):
+            names[f"types of {kind}"] = f"{stem}.csvt"
     return names
 
 

@@ -129,6 +129,20 @@ def read_raw(
     return np.array(whole[row : row + height, column : column + width])
 
 
+def make_raw(path: Path, shape: tuple[int, int]) -> None:
+    """Make a raw file, a byte a pixel, for an image of `shape`."""
+    with path.open("wb") as file:
+        file.truncate(shape[0] * shape[1])
+
+
+def write_raw(
+    path: Path, shape: tuple[int, int], row: int, column: int, values: NDArray[np.uint8]
+) -> None:
+    """Write a window of a raw file, see `read_raw`."""
+    whole = np.memmap(path, np.uint8, "r+", shape=shape)
+    whole[row : row + values.shape[0], column : column + values.shape[1]] = values
+
+
 @contextmanager
 def open_scratch(
     folder: Path, shape: tuple[int, int], key: dict[str, Any], sums: NDArray[np.uint32]
@@ -154,8 +168,7 @@ def open_scratch(
                 scratch.discarded = there
                 _empty(folder)
                 for band in BANDS:
-                    with open(scratch.path(band), "wb") as file:
-                        file.truncate(shape[0] * shape[1])
+                    make_raw(scratch.path(band), shape)
             try:
                 yield scratch
             except InputError:

@@ -24,7 +24,6 @@ from salakseg.classes import ClassMapping
 from salakseg.console import console
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
-from salakseg.files import write_text
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.areas import (
     HEADER,
@@ -37,6 +36,7 @@ from salakseg.mapping.areas import (
     csv_text,
     of_classes,
 )
+from salakseg.mapping.outputs import GPKG_VERSION, write_table
 
 # Google Earth's folders are layers, and one map together.
 ONE_MAP_OF_LAYERS = ("KML", "LIBKML")
@@ -50,8 +50,6 @@ OVERLAP = 1e-3
 WHOLE = 0.9995
 # How numbers are written: as a name, and as an amount.
 NAME, NUMBER = ".15g", ".4f"
-# Of columns, as GDAL calls them.
-TYPES = {"i": "Integer64", "f": "Real", "O": "String"}
 
 Column = NDArray[Any]
 Window = tuple[int, int, int, int]
@@ -434,10 +432,10 @@ def write_zones(
 
     Args:
         files: `zones`, a row a class of each zone; `zone_table`, a row a zone and their total;
-            `zone_types`, the types of its columns, for QGIS and GDAL; `zone_layer`, the GeoPackage.
+            `zone_layer`, the GeoPackage.
         zones: as `read_zones` gave them.
     """
-    write_text(files["zones"], zones_csv(zones, areas, mapping, basis, made_by))
+    write_table(files["zones"], zones_csv(zones, areas, mapping, basis, made_by))
     own = {"zone": zones.names, "zone_fid": zones.fids}
     own |= {} if zones.layers is None else {"layer": zones.layers}
     own["covered"] = covered
@@ -447,11 +445,7 @@ def write_zones(
     table += [_cells(column, NUMBER) for column in amounts.values()]
     heads = [*own, *amounts, "basis", "made_by"]
     rows = ([*row, basis, made_by] for row in zip(*table, strict=True))
-    write_text(files["zone_table"], csv_text([heads, *rows]))
-    # "total" is text, whatever the zones are called by.
-    numbers = [*list(own.values())[1:], *amounts.values()]
-    types = ["String", *(TYPES[column.dtype.kind] for column in numbers)]
-    write_text(files["zone_types"], ",".join([*types, "String", "String"]) + "\n")
+    write_table(files["zone_table"], csv_text([heads, *rows]))
     columns = own | {name: column[:-1] for name, column in amounts.items()}  # without the total
     pyogrio.raw.write(
         files["zone_layer"],
@@ -462,7 +456,6 @@ def write_zones(
         driver="GPKG",
         geometry_type="MultiPolygon",
         crs=zones.crs,
-        dataset_metadata=tags,
-        # The newest that QGIS before 3.28 opens without a warning.
-        dataset_options={"VERSION": "1.2"},
+        layer_metadata=tags,
+        dataset_options={"VERSION": GPKG_VERSION},
     )

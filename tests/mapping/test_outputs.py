@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import torch
 from affine import Affine
+from numpy.typing import NDArray
 from PIL import Image
 
 import salakseg
@@ -18,14 +20,17 @@ from salakseg.imagery.raster import open_image
 from salakseg.mapping.classify import Block
 from salakseg.mapping.outputs import (
     Shrunk,
+    commonest,
     key_of,
     make_tags,
     read_tags,
     write_preview,
     write_raster,
+    write_table,
 )
 from salakseg.mapping.predict import predict
 from salakseg.mapping.scratch import open_scratch
+from salakseg.mapping.styles import classes_qml, confidence_qml
 from salakseg.model.weights import Model
 from tests.mapping.samples import MAPPING, coloured, png, smooth_image, striped
 from tests.rasters import GRID, write_tiff
@@ -40,8 +45,11 @@ def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
     [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
         "field_areas.csv",
+        "field_areas.csvt",
+        "field_classes.qml",
         "field_classes.tif",
         "field_classes.tif.aux.xml",
+        "field_confidence.qml",
         "field_confidence.tif",
         "field_preview.png",
     ]
@@ -121,8 +129,8 @@ def test_a_raster_holds_the_scratch_the_colours_and_the_tags(tmp_path: Path, suf
     ):
         for band in ("labels", "confidence"):
             scratch.path(band).write_bytes(labels.tobytes())
-        for band, mapping in (("labels", MAPPING), ("confidence", None)):
-            write_raster(scratch, band, tmp_path / f"{band}{suffix}", source, mapping, tags)
+        for band in ("labels", "confidence"):
+            write_raster(scratch, band, tmp_path / f"{band}{suffix}", source, MAPPING, tags)
     for band in ("labels", "confidence"):
         path = tmp_path / f"{band}{suffix}"
         with rasterio.open(path) as raster:
@@ -132,9 +140,127 @@ def test_a_raster_holds_the_scratch_the_colours_and_the_tags(tmp_path: Path, suf
                 assert [raster.colormap(1)[index][:3] for index in range(3)] == MAPPING.colors
             else:
                 assert raster.colorinterp[0] == rasterio.enums.ColorInterp.gray
-        found = read_tags(path)
+            style = classes_qml(MAPPING) if band == "labels" else confidence_qml(3)
+            assert path.with_suffix(".qml").read_text(encoding="utf-8") == style
+        # Alone, without the files beside it, it still knows its classes.
+        alone = path.rename(tmp_path / f"alone{suffix}")
+        found = read_tags(alone)
         software = "Software" if suffix == ".png" else "TIFFTAG_SOFTWARE"
         assert (found[software], found["OPTIONS"]) == tuple(tags.values())
+        names = [found.get(f"CLASS_{index}") for index in range(3)]
+        assert names == (MAPPING.names if band == "labels" else [None] * 3)
+
+
+def test_the_confidence_says_what_it_is_without_being_read(
+    brightest_file: Path, tmp_path: Path
+) -> None:
+    image, _ = coloured(60, 80)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0), nodata=220)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    with rasterio.open(result.confidence) as raster:
+        values = raster.read(1)
+        valid = values[values < 255]
+        assert (raster.descriptions, raster.units) == (("confidence",), ("%",))
+        tags = raster.tags(1)
+    expected = {
+        "MINIMUM": valid.min(), "MAXIMUM": valid.max(), "MEAN": valid.mean(), "STDDEV": valid.std()
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert float(tags[f"STATISTICS_{name}"]) == pytest.approx(value)
+
+
+def test_a_photograph_has_names_and_styles_too(brightest_file: Path, tmp_path: Path) -> None:
+    path = png(tmp_path / "photo", coloured(70, 80)[0])
+    mask = png(tmp_path / "mask", np.zeros((70, 80), np.uint8))
+    predict([path], model=brightest_file, out=tmp_path / "maps", compare=mask)
+    assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
+        "photo_areas.csv",
+        "photo_areas.csvt",
+        "photo_classes.png",
+        "photo_classes.png.aux.xml",
+        "photo_classes.qml",
+        "photo_confidence.png",
+        "photo_confidence.qml",
+        "photo_errors.png",
+        "photo_errors.png.aux.xml",
+        "photo_errors.qml",
+        "photo_preview.png",
+        "photo_scores.csv",
+        "photo_scores.csvt",
+    ]
+    names = (tmp_path / "maps" / "photo_errors.png.aux.xml").read_text(encoding="utf-8")
+    assert re.findall("<Category>(.*)</Category>", names) == ["right", "wrong"]
+
+
+def counted(labels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """The commonest label of each step × step pixels, square by square."""
+
+    def commonest_of(square: NDArray[np.uint8]) -> int:
+        counts = np.bincount(square.ravel())
+        first = square[0, 0]
+        return int(first if counts[first] == counts.max() else counts.argmax())
+
+    rows, columns = (range(0, length, step) for length in labels.shape)
+    most = [[commonest_of(labels[y : y + step, x : x + step]) for x in columns] for y in rows]
+    return np.array(most, np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (64, 96), (101, 67)])
+def test_the_commonest_label_is_counted_in_whole_squares(shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(0).choice([0, 1, 7, 255], shape, p=[0.4, 0.3, 0.1, 0.2])
+    labels = labels.astype(np.uint8)
+    for steps in ([1], [7], [2, 4, 16], [3, 33]):
+        for step, found in zip(steps, commonest(labels, steps), strict=True):
+            np.testing.assert_array_equal(found, counted(labels, step))
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_equally_common_labels_are_shown_as_often(step: int) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (200, 200)).astype(np.uint8)
+    assert commonest(labels, [step])[0].mean() == pytest.approx(0.5, abs=0.03)
+
+
+def weed(side: int) -> NDArray[np.uint8]:
+    """Labels, a tenth of them 1 in clumps of 3 × 3 pixels."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((side, side), np.uint8)
+    for row, column in rng.integers(0, side - 3, (side * side // 86, 2)):
+        labels[row : row + 3, column : column + 3] = 1
+    return labels
+
+
+@pytest.mark.parametrize("side", [1100, 1101])
+def test_overviews_and_preview_keep_of_a_scattered_class_what_whole_squares_do(
+    brightest_file: Path, tmp_path: Path, side: int
+) -> None:
+    labels = weed(side)
+    image = np.where(labels[..., None] == np.arange(3), 220, 30).astype(np.uint8)
+    path = striped(tmp_path / "field", image)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    with rasterio.open(result.classes) as raster:
+        np.testing.assert_array_equal(raster.read(1), labels)
+        assert raster.overviews(1) == [2, 4]
+    for level, step in enumerate((2, 4)):
+        with rasterio.open(result.classes, overview_level=level) as raster:
+            np.testing.assert_array_equal(raster.read(1), counted(labels, step))
+    preview = np.asarray(Image.open(result.preview)).astype(int)
+    height = width = -(-side // 2)
+    image, over = preview[:height, :width], preview[:height, width + 8 : 2 * width + 8]
+    shown = np.array(MAPPING.colors)[counted(labels, 2)]
+    assert abs(over - (image + shown) / 2).max() <= 1
+
+
+def test_a_table_tells_the_types_of_its_columns(tmp_path: Path) -> None:
+    text = 'zone,class,pixels,m2,hectares,made_by\n007,"a, b",12,1.5,,x\n"1\n2",c,0,2,,x\n'
+    write_table(tmp_path / "a.csv", text)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == text
+    types = (tmp_path / "a.csvt").read_text(encoding="utf-8")
+    assert types == '"String","String","Integer64","Real","Real","String"\n'
+    meta, _, _, columns = pyogrio.raw.read(tmp_path / "a.csv")
+    found = dict(zip(meta["fields"], columns, strict=True))
+    assert found["zone"].tolist() == ["007", "1\n2"]
+    assert (found["pixels"].dtype, found["pixels"].tolist()) == (np.int64, [12, 0])
+    assert np.isnan(found["hectares"]).all()
 
 
 def test_what_is_no_map_has_no_tags(tmp_path: Path) -> None:
@@ -163,13 +289,16 @@ def test_the_tags_tell_the_model_the_options_and_how_far_the_image_is(tiny: Mode
 
 def test_the_preview_has_a_scale_bar_where_the_pixel_size_is_known(tmp_path: Path) -> None:
     image, labels = coloured(1200, 600)
-    classes = png(tmp_path / "classes", labels)
     shrunk = Shrunk(*labels.shape)
     shrunk.add(Block(0, 0, labels, labels, image, torch.empty(0)))
+
+    def read(row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
+        return labels[row : row + height, column : column + width]
+
     sheets = []
     for side in (None, 0.1):
         path = tmp_path / f"{side}.png"
-        write_preview(path, classes, shrunk, MAPPING, side, {"MODEL": "brightest.pth"})
+        write_preview(path, read, shrunk, MAPPING, side, {"MODEL": "brightest.pth"})
         with Image.open(path) as preview:
             assert preview.info["MODEL"] == "brightest.pth"
             sheets.append(np.asarray(preview))

@@ -1,5 +1,9 @@
 """Polygons: every pixel in one of them, shared edges, nothing of the blocks to be seen."""
 
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,15 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
+from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping import polygons
 from salakseg.mapping.areas import Ground, ground_of
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import MAPPING, coloured, smooth_image, source_of
+from salakseg.mapping.styles import polygons_qml
+from salakseg.model.weights import Model
+from tests.mapping.samples import MAPPING, BrightestBand, coloured, smooth_image, source_of
 from tests.rasters import GRID, write_tiff
 
 TAGS = {"MODEL": "brightest.pth"}
@@ -43,7 +50,7 @@ def polygonise(
     ground = ground_of(source, None, False)
     sieved = path.with_suffix(".raw")
     write_polygons(path, read, sieved, source, ground, MAPPING, smallest, TAGS)
-    meta, _, wkb, columns = pyogrio.raw.read(path)
+    meta, _, wkb, columns = pyogrio.raw.read(path, layer="classes")
     return shapely.from_wkb(wkb), dict(zip(meta["fields"], columns, strict=True))
 
 
@@ -76,20 +83,86 @@ def test_the_polygons_are_the_raster_whatever_the_blocks(
     # One for each connected area, so the seams have cut none.
     whole = list(rasterio.features.shapes(labels, mask=labels != 255, connectivity=4))
     assert len(geometries) == len(whole)
+    assert shapely.coverage_is_valid(geometries)
 
 
-def test_specks_go_to_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_three_areas_meet_is_a_vertex_of_all(tmp_path: Path) -> None:
+    labels = np.array([[0, 0], [1, 2]], np.uint8)
+    geometries, columns = polygonise(labels, tmp_path / "a.gpkg")
+    assert shapely.coverage_is_valid(geometries)
+    for geometry in geometries:
+        assert [1, -1] in shapely.get_coordinates(geometry).tolist()
+    # Nowhere else is one between two corners.
+    assert shapely.get_num_coordinates(geometries)[columns["class_index"].argsort()].tolist() == [
+        6,
+        5,
+        5,
+    ]
+
+
+@pytest.mark.parametrize(
+    "transform", [GRID["transform"], rasterio.Affine(0.03, 0.02, 5, 0.02, -0.03, 9)]
+)
+def test_the_layer_can_be_simplified_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: rasterio.Affine
+) -> None:
+    monkeypatch.setattr(polygons, "BLOCK", 64)
     labels = blobs(150, 190)
-    results = []
-    for block in (64, 1000):
+    source = replace(source_of(np.zeros((150, 190, 3), np.uint8)), transform=transform)
+    geometries, _ = polygonise(labels, tmp_path / "a.gpkg", 100, source)
+    assert shapely.coverage_is_valid(geometries)
+    simple = shapely.coverage_simplify(geometries, 0.3)
+    assert shapely.get_num_coordinates(simple).sum() < shapely.get_num_coordinates(geometries).sum()
+    assert shapely.coverage_is_valid(simple)
+    assert shapely.area(simple).sum() == pytest.approx(shapely.union_all(simple).area)
+
+
+def test_polygons_that_wait_for_others_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = blobs(150, 190)
+    found = []
+    for block, at_once in ((32, 1500), (64, 4000), (1000, 1_000_000)):
         monkeypatch.setattr(polygons, "BLOCK", block)
-        geometries, columns = polygonise(labels, tmp_path / f"{block}.gpkg", smallest=30)
-        results.append(drawn(geometries, columns, labels.shape))
-        assert (columns["pixels"] >= 30).all()
-        assert columns["pixels"].sum() == (labels != 255).sum()
-        np.testing.assert_array_equal(results[-1] == 255, labels == 255)
-    # A speck between two neighbours of one size may go to either.
-    assert (results[0] != results[1]).mean() < 0.005
+        monkeypatch.setattr(polygons, "EDGES_AT_ONCE", at_once)
+        geometries, columns = polygonise(labels, tmp_path / f"{block}.gpkg", 30)
+        rows = zip(shapely.normalize(geometries), *columns.values(), strict=True)
+        found.append(sorted((geometry.wkb, *map(str, row)) for geometry, *row in rows))
+    assert found[0] == found[1] == found[2]
+
+
+def test_specks_go_to_the_class_around_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((60, 80), np.uint8)
+    labels[:, 50:] = 1
+    # Noise along a border, and two areas just below and of the size.
+    labels[:, 45:55] = np.random.default_rng(0).integers(0, 3, (60, 10))
+    labels[5:10, 5:10] = labels[20:25, 5:11] = 2
+    geometries, columns = polygonise(labels, tmp_path / "a.gpkg", smallest=30)
+    assert (columns["pixels"] >= 30).all()
+    drawn_labels = drawn(geometries, columns, labels.shape)
+    assert (drawn_labels[5:10, 5:10] == 0).all() and (drawn_labels[20:25, 5:11] == 2).all()
+    meta = pyogrio.read_info(tmp_path / "a.gpkg", layer="classes")["layer_metadata"]
+    told = json.loads(meta["SIEVE"])
+    assert told["smallest"] == 30
+    for index, name in enumerate(MAPPING.names):
+        after = columns["pixels"][columns["class_index"] == index].sum()
+        assert told["pixels"][name] == [(labels == index).sum(), after]
+    before, after = told["pixels"]["B"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "areas of fewer than 30 pixels, which changes" in said
+    assert f"B {after / before - 1:+.0%}; --min-area 0 keeps all" in said
+
+
+def test_what_the_sieve_hardly_changes_is_not_spoken_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((60, 80), np.uint8)
+    labels[:30] = 1
+    labels[3, 3] = 0
+    polygonise(labels, tmp_path / "a.gpkg", smallest=30)
+    assert capsys.readouterr().out == ""
 
 
 def test_an_area_that_touches_itself_at_a_corner_is_valid(tmp_path: Path) -> None:
@@ -98,6 +171,7 @@ def test_an_area_that_touches_itself_at_a_corner_is_valid(tmp_path: Path) -> Non
     labels[0, 4] = labels[1, 3] = 255
     geometries, columns = polygonise(labels, tmp_path / "a.gpkg")
     assert shapely.is_valid(geometries).all()
+    assert shapely.coverage_is_valid(geometries)
     np.testing.assert_array_equal(drawn(geometries, columns, labels.shape), labels)
 
 
@@ -105,6 +179,42 @@ def test_an_image_without_data_has_a_layer_without_polygons(tmp_path: Path) -> N
     geometries, columns = polygonise(np.full((9, 9), 255, np.uint8), tmp_path / "a.gpkg")
     assert len(geometries) == 0
     assert list(columns) == ["class", "class_index", "pixels", "m2", "hectares", "confidence"]
+
+
+def test_the_file_is_of_a_version_that_older_programs_know_and_has_its_style(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.gpkg"
+    polygonise(blobs(40, 60), path)
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (10200,)
+        rows = file.execute(
+            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
+        ).fetchall()
+    assert rows == [("classes", "geom", 1, polygons_qml(MAPPING))]
+    assert pyogrio.list_layers(path)[0].tolist() == ["classes", "Polygon"]
+    assert pyogrio.read_info(path, layer="classes")["layer_metadata"]["MODEL"] == TAGS["MODEL"]
+    # Tags of the whole file would be copied beside it by reading.
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gpkg"]
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (70, 50)])
+def test_a_min_area_above_the_image_leaves_one_polygon(
+    brightest_file: Path, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(*shape)[0], 2, 0))
+    predict([path], model=brightest_file, out=tmp_path / "maps", polygons=True, min_area=40)
+    _, _, wkb, _ = pyogrio.raw.read(tmp_path / "maps" / "field_polygons.gpkg", layer="classes")
+    assert len(wkb) == 1
+
+
+@pytest.mark.parametrize("min_area", [-1, float("nan"), float("inf")])
+def test_a_min_area_that_is_none_is_refused(
+    brightest_file: Path, tmp_path: Path, min_area: float
+) -> None:
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(9, 9)[0], 2, 0))
+    with pytest.raises(InputError, match=r"^--min-area .*: must be"):
+        predict([path], model=brightest_file, out=tmp_path / "maps", min_area=min_area)
 
 
 def test_before_the_sieve_they_sum_to_the_areas_of_the_map(
@@ -116,7 +226,7 @@ def test_before_the_sieve_they_sum_to_the_areas_of_the_map(
         [path], model=brightest_file, out=tmp_path / "maps", polygons=True, min_area=0
     )
     found = tmp_path / "maps" / "field_polygons.gpkg"
-    meta, _, wkb, columns = pyogrio.raw.read(found)
+    meta, _, wkb, columns = pyogrio.raw.read(found, layer="classes")
     of = dict(zip(meta["fields"], columns, strict=True))
     assert meta["crs"] == GRID["crs"]
     assert result.square_metres is not None
@@ -126,6 +236,31 @@ def test_before_the_sieve_they_sum_to_the_areas_of_the_map(
         assert of["m2"][mine].sum() == pytest.approx(result.square_metres[index])
     box = shapely.total_bounds(shapely.from_wkb(wkb))
     np.testing.assert_allclose(box, [434_000, 9e6 - 9, 434_013, 9e6])
+
+
+def test_stopped_among_the_polygons_the_same_call_goes_on(
+    brightest: Model, brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polygons, "BLOCK", 50)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(90, 130)[0], 2, 0))
+    call = {"model": brightest_file, "out": tmp_path / "maps", "polygons": True}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(polygons._OpenAreas, "close", stop)
+        with pytest.raises(KeyboardInterrupt):
+            predict([path], **call)
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == [".partial-field"]
+    network = brightest.generator.network
+    assert isinstance(network, BrightestBand)
+    tiles = network.tiles
+    [result] = predict([path], **call)
+    assert network.tiles == tiles
+    _, _, _, columns = pyogrio.raw.read(tmp_path / "maps" / "field_polygons.gpkg", layer="classes")
+    assert columns[2].sum() == result.pixels.sum() == 90 * 130
+    assert not list((tmp_path / "maps").glob(".*"))
 
 
 def test_min_area_is_in_square_metres_where_they_are_known() -> None:

@@ -445,7 +445,7 @@ def test_a_row_a_zone_and_the_total(brightest_file: Path, tmp_path: Path) -> Non
         np.testing.assert_allclose(percent, 100 * counts / part.size, atol=0.02)
     assert [row["zone_fid"] for row in long] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
     assert float(long[4]["m2"]) == pytest.approx(float(rows[1]["green & blue_m2"]), abs=1e-3)
-    types = (out / "field_zones.csvt").read_text(encoding="utf-8").strip().split(",")
+    types = (out / "field_zones.csvt").read_text(encoding="utf-8").replace('"', "").split(",")
     assert len(types) == len(rows[0]) and types[:4] == ["String", "Integer64", "Real", "Integer64"]
 
 

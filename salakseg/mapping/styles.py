@@ -1,0 +1,88 @@
+"""How QGIS shows a map: the styles that it takes by itself, as QML, its own format since 3.22.
+
+For a raster QML lies beside it, of the same stem; for a layer of a GeoPackage in its table
+`layer_styles`.
+"""
+
+from xml.sax.saxutils import quoteattr
+
+from salakseg.classes import ClassMapping
+
+# Dark where the network is unsure, to be told apart by the colour-blind too (viridis).
+RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+OUTLINE_MM = 0.1
+
+
+def classes_qml(mapping: ClassMapping) -> str:
+    """A raster of class indices in class colours, with a legend of the classes and nothing else."""
+    entries = "".join(
+        f'<paletteEntry value="{index}" color="{_hex(color)}" alpha="255" label={quoteattr(name)}/>'
+        for index, (name, color) in enumerate(zip(mapping.names, mapping.colors, strict=True))
+    )
+    return _raster(f'type="paletted"><colorPalette>{entries}</colorPalette>')
+
+
+def confidence_qml(num_classes: int) -> str:
+    """A raster of percent, from what the surest of `num_classes` has at least to 100."""
+    least = 100 // num_classes
+    items = "".join(
+        f'<item value="{value:g}" color="{_hex(color)}" alpha="255" label="{value:.0f} %"/>'
+        for number, color in enumerate(RAMP)
+        for value in [least + (100 - least) * number / (len(RAMP) - 1)]
+    )
+    return _raster(
+        f'type="singlebandpseudocolor" classificationMin="{least}" classificationMax="100">'
+        '<rastershader><colorrampshader colorRampType="INTERPOLATED" classificationMode="1" '
+        f'clip="0" minimumValue="{least}" maximumValue="100">{items}'
+        '<rampLegendSettings useContinuousLegend="1" suffix=" %" prefix="" minimumLabel="" '
+        'maximumLabel="" direction="0" orientation="2"/>'
+        "</colorrampshader></rastershader>"
+    )
+
+
+def polygons_qml(mapping: ClassMapping) -> str:
+    """Polygons in class colours by their column `class`."""
+    categories, symbols = "", ""
+    for index, (name, color) in enumerate(zip(mapping.names, mapping.colors, strict=True)):
+        label, rgb = quoteattr(name), ",".join(map(str, (*color, 255)))
+        categories += (
+            f'<category value={label} label={label} symbol="{index}" render="true" type="string"/>'
+        )
+        # Drawn without a line, polygons that share an edge leave a pale hair between them.
+        options = {
+            "color": rgb,
+            "outline_color": rgb,
+            "outline_style": "solid",
+            "outline_width": OUTLINE_MM,
+            "outline_width_unit": "MM",
+            "style": "solid",
+        }
+        symbols += f'<symbol name="{index}" type="fill" alpha="1"><layer class="SimpleFill">'
+        symbols += '<Option type="Map">'
+        symbols += "".join(
+            f'<Option name="{key}" value="{value}" type="QString"/>'
+            for key, value in options.items()
+        )
+        symbols += "</Option></layer></symbol>"
+    return _qgis(
+        '<renderer-v2 type="categorizedSymbol" attr="class">'
+        f"<categories>{categories}</categories><symbols>{symbols}</symbols></renderer-v2>"
+    )
+
+
+def _raster(renderer: str) -> str:
+    return _qgis(
+        f'<pipe><rasterrenderer band="1" opacity="1" alphaBand="-1" {renderer}'
+        "</rasterrenderer></pipe>"
+    )
+
+
+def _qgis(content: str) -> str:
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        f'<qgis version="3.22" styleCategories="Symbology">{content}</qgis>\n'
+    )
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

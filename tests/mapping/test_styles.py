@@ -1,0 +1,119 @@
+"""The styles: well-formed whatever the classes are called, and as QGIS itself takes them."""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from salakseg.classes import ClassMapping
+from salakseg.mapping.predict import predict
+from salakseg.mapping.styles import classes_qml, confidence_qml, polygons_qml
+from tests.mapping.samples import MAPPING, coloured, png
+from tests.rasters import write_tiff
+
+ODD = ClassMapping((('<"a">\' & b', (0, 10, 255), False), ("é 土", (1, 2, 3), False)))
+
+
+def test_classes_have_their_names_and_colours() -> None:
+    entries = ElementTree.fromstring(classes_qml(ODD)).iter("paletteEntry")
+    assert [(entry.get("value"), entry.get("label"), entry.get("color")) for entry in entries] == [
+        ("0", '<"a">\' & b', "#000aff"),
+        ("1", "é 土", "#010203"),
+    ]
+
+
+def test_polygons_have_their_names_and_colours() -> None:
+    root = ElementTree.fromstring(polygons_qml(ODD))
+    assert [category.get("value") for category in root.iter("category")] == ODD.names
+    colours = [option.get("value") for option in root.iterfind(".//Option[@name='color']")]
+    assert colours == ["0,10,255,255", "1,2,3,255"]
+
+
+@pytest.mark.parametrize(("classes", "least"), [(2, 50), (3, 33), (254, 0)])
+def test_confidence_goes_from_the_least_that_there_can_be(classes: int, least: int) -> None:
+    items = list(ElementTree.fromstring(confidence_qml(classes)).iter("item"))
+    values = [float(item.get("value") or "") for item in items]
+    np.testing.assert_allclose(values, np.linspace(least, 100, 5))
+    assert [items[0].get("label"), items[-1].get("label")] == [f"{least} %", "100 %"]
+
+
+# QGIS itself, in the system's Python
+
+
+QGIS_PYTHON = Path("/usr/bin/python3")
+OPEN = """
+import json, sys
+from qgis.core import QgsApplication, QgsProviderRegistry, QgsRasterLayer, QgsVectorLayer
+application = QgsApplication([], False)
+application.initQgis()
+start = sys.argv[1]
+found = {"parts": [part.name() for part in
+                   QgsProviderRegistry.instance().querySublayers(start + "_polygons.gpkg")]}
+for kind in sys.argv[2:]:
+    layer = QgsRasterLayer(f"{start}_{kind}", kind)
+    legend = [item[0] for item in layer.legendSymbologyItems()]
+    nodata = layer.dataProvider().sourceNoDataValue(1)
+    found[kind] = [layer.renderer().type(), layer.bandName(1), nodata, legend]
+layer = QgsVectorLayer(start + "_polygons.gpkg", "polygons", "ogr")
+found["polygons"] = [[item.label(), item.symbol().color().getRgb()[:3]]
+                     for item in layer.renderer().legendSymbolItems()]
+layer = QgsVectorLayer(start + "_areas.csv", "areas", "ogr")
+found["areas"] = {field.name(): field.typeName() for field in layer.fields()}
+print("FOUND", json.dumps(found))
+"""
+
+
+@cache
+def has_qgis() -> bool:
+    if not QGIS_PYTHON.exists():
+        return False
+    command = [QGIS_PYTHON, "-c", "import qgis.core"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def opened(start: Path, *rasters: str) -> dict[str, Any]:
+    """What QGIS makes of the files of a map by opening them and nothing else."""
+    done = subprocess.run(
+        [QGIS_PYTHON, "-c", OPEN, start, *rasters],
+        capture_output=True,
+        text=True,
+        # A profile of its own: none of the user's settings.
+        env={"QT_QPA_PLATFORM": "offscreen", "HOME": str(start.parents[1]), "PATH": "/usr/bin"},
+        check=True,
+    )
+    assert "Warning 1" not in done.stderr
+    return json.loads(done.stdout.partition("FOUND ")[2])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_qgis_shows_classes_polygons_and_tables_as_they_are(
+    brightest_file: Path, tmp_path: Path, suffix: str
+) -> None:
+    if not has_qgis():
+        pytest.skip("needs QGIS in the system's Python")
+    image, _ = coloured(70, 80)
+    path = png(tmp_path / "field", image)
+    if suffix == "tif":
+        path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0))
+    predict([path], model=brightest_file, out=tmp_path / "maps", polygons=True, min_area=0)
+    before = sorted(file.name for file in (tmp_path / "maps").iterdir())
+    found = opened(tmp_path / "maps" / "field", f"classes.{suffix}", f"confidence.{suffix}")
+    assert found["parts"] == ["classes"]
+    assert found[f"classes.{suffix}"] == ["paletted", "Band 1", 255, MAPPING.names]
+    kind, band, nodata, legend = found[f"confidence.{suffix}"]
+    assert (kind, nodata, legend[0], legend[-1]) == ("singlebandpseudocolor", 255, "33 %", "100 %")
+    assert band == ("Band 1: confidence" if suffix == "tif" else "Band 1")
+    expected = [
+        [name, list(color)] for name, color in zip(MAPPING.names, MAPPING.colors, strict=True)
+    ]
+    assert found["polygons"] == expected
+    areas = found["areas"]
+    assert (areas["class"], areas["pixels"], areas["m2"]) == ("String", "Integer64", "Real")
+    # To look at a map changes nothing in its folder.
+    after = sorted(file.name for file in (tmp_path / "maps").iterdir())
+    assert after == before
