@@ -112,7 +112,7 @@ def main() -> None:
 
         names = [path.relative_to(data).as_posix() for path in sorted(data.glob("*/masks/*"))]
         mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
-        sizes = [(name, SIZE, SIZE) for name in names]
+        sizes = [(name, SIZE, SIZE, "", 0) for name in names]
         with worker_processes(os.cpu_count() or 1) as pool:
             decode = partial(decode_masks, str(data))
             ours, bare = take_turns(

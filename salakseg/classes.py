@@ -1,32 +1,53 @@
 """Class mapping; masks ↔ class indices.
 
-A mapping file is CSV: `class_name,class_color[,ignore]`, a colour being three numbers 0–255.
-Classes marked `ignore=yes` are never learnt, predicted or scored. The others have the class indices
-0 … K-1, in the order of the file; 255 (`IGNORE_INDEX`) stands for every pixel without a class.
+A mapping file is CSV: `class_name,class_color[,ignore][,mask_value]`, a colour being three numbers
+0–255. Classes marked `ignore=yes` are never learnt, predicted or scored. The others have the class
+indices 0 … K-1, in the order of the file; 255 (`IGNORE_INDEX`) stands for every pixel without one.
+
+What a mask file stores is read by `masks`; what its numbers stand for is in `ClassMapping.values`,
+where it was said or understood from a whole data set (`mask_values`).
 """
 
 import csv
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
 from salakseg.errors import InputError
+from salakseg.mask_numbers import (
+    Numbers,
+    color_in_words,
+    meaning,
+    nearest_rows,
+    numbers_of,
+    understand_masks,
+)
+from salakseg.mask_values import (
+    LEAST_NUMBER,
+    MOST_NUMBER,
+    NO_CLASS,
+    Color,
+    Reading,
+    Row,
+    Understood,
+    in_words,
+    is_number,
+)
+from salakseg.masks import LEAST, MOST, StoredMask, open_mask, packed
 
 IGNORE_INDEX = 255
 MAX_CLASSES = 254
-# JPEG smears colours by a few dozen steps at edges; further away, or nearer to the middle between
-# two classes, a colour is no evidence of a class.
-JPEG_COLOR_DISTANCE = 48.0
+# In tables that give the class index of a colour or number: one that the mapping does not hold.
+UNKNOWN = 254
 # A mask drawn on a picture that was scaled in between is often a pixel or two off its photograph.
 MASK_SIZE_TOLERANCE = 2
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -46,9 +67,16 @@ class MaskReading:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """The rows of a mapping file in their order: name, colour, and whether the class is ignored."""
+    """The classes, and what the numbers of grey masks stand for.
 
-    rows: tuple[tuple[str, Color, bool], ...]
+    Attributes:
+        rows: name, colour and whether the class is ignored, in the order of the mapping file.
+        values: (number, row or None for no class), in rising order; None where nobody has said and
+            no data set has told.
+    """
+
+    rows: tuple[Row, ...]
+    values: tuple[tuple[int, int | None], ...] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -70,6 +98,19 @@ class ClassMapping:
         """K, the number of classes that are learnt."""
         return len(self.names)
 
+    @property
+    def reading(self) -> Reading | None:
+        """Number → row, or None for no class: `values` as a dictionary."""
+        return None if self.values is None else dict(self.values)
+
+    def with_reading(self, reading: Reading) -> "ClassMapping":
+        """The same classes, with what the numbers of masks stand for."""
+        return replace(self, values=tuple(sorted(reading.items())))
+
+    def index_of(self, row: int | None) -> int:
+        """The class index of a row; 255 where the row is ignored, or there is none."""
+        return IGNORE_INDEX if row is None else int(self.row_to_index[row])
+
     @cached_property
     def row_to_index(self) -> NDArray[np.uint8]:
         """uint8 (256,): row number in the file → class index; 255 for ignored and missing rows."""
@@ -89,24 +130,36 @@ class ClassMapping:
         return table
 
     @cached_property
-    def _packed_to_row(self) -> NDArray[np.uint8]:
-        table = np.full(1 << 24, IGNORE_INDEX, np.uint8)
-        for row, (_, (red, green, blue), _) in enumerate(self.rows):
-            table[red << 16 | green << 8 | blue] = row
+    def index_of_color(self) -> NDArray[np.uint8]:
+        """uint8 (2²⁴,): packed colour → class index, 255 of an ignored class, `UNKNOWN` of none."""
+        table = np.full(1 << 24, UNKNOWN, np.uint8)
+        colors = np.array([color for _, color, _ in self.rows])
+        table[packed(colors)] = self.row_to_index[: len(self.rows)]
         return table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process without the tables, which are 16 MB."""
+        return ClassMapping, (self.rows, self.values)
 
     def as_plain(self) -> list[dict[str, object]]:
         """For JSON and model files; `from_plain` is the way back."""
-        return [
+        plain: list[dict[str, object]] = [
             {"class_name": name, "class_color": list(color), "ignore": ignored}
             for name, color, ignored in self.rows
         ]
+        if self.values is not None:
+            for row, one in enumerate(plain):
+                one["mask_values"] = [number for number, of in self.values if of == row]
+            plain.append({"no_class": [number for number, of in self.values if of is None]})
+        return plain
 
     @classmethod
     def from_plain(cls, rows: object, where: str = "class mapping") -> "ClassMapping":
         """Read what `as_plain` gave; `InputError` naming `where` if it is not that."""
         try:
-            return cls(
+            classes = list(rows)  # type: ignore[call-overload]
+            nothing = classes.pop()["no_class"] if "no_class" in classes[-1] else None
+            mapping = cls(
                 tuple(
                     (
                         str(row["class_name"]),
@@ -117,16 +170,22 @@ class ClassMapping:
                         ),
                         bool(row["ignore"]),
                     )
-                    for row in rows  # type: ignore[attr-defined]
+                    for row in classes
                 )
             )
+            if nothing is None:
+                return mapping
+            reading: Reading = dict.fromkeys(int(number) for number in nothing)
+            for row, one in enumerate(classes):
+                reading |= dict.fromkeys((int(number) for number in one["mask_values"]), row)
+            return mapping.with_reading(reading)
         except (TypeError, KeyError, ValueError, IndexError) as error:
             raise InputError(f"{where}: no class mapping of this program in it") from error
 
     def nearest_name(self, color: Color) -> str:
         """Name of the class whose colour is nearest to `color` in RGB."""
-        colors = np.array([row_color for _, row_color, _ in self.rows], float)
-        return self.rows[int(((colors - np.array(color)) ** 2).sum(1).argmin())][0]
+        colors = np.array([row_color for _, row_color, _ in self.rows])
+        return self.rows[int(((colors - color) ** 2).sum(1).argmin())][0]
 
 
 def packaged_class_mapping() -> Path:
@@ -140,8 +199,8 @@ def read_class_mapping(path: Path) -> ClassMapping:
     """Read a mapping file.
 
     Raises:
-        InputError: no such file, no header, a bad colour, a name or colour that comes twice, fewer
-            than two classes to learn or more than 254 rows.
+        InputError: no such file, no header, a bad colour or number, a name, colour or number that
+            comes twice, fewer than two classes to learn or more than 254 rows.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -153,10 +212,12 @@ def read_class_mapping(path: Path) -> ClassMapping:
     header = reader.fieldnames or []
     if "class_name" not in header or "class_color" not in header:
         raise InputError(
-            f"{path}: the first line must be class_name,class_color (optionally ,ignore), "
-            f"it is {','.join(header)!r}"
+            f"{path}: the first line must be class_name,class_color (optionally ,ignore and "
+            f",mask_value), it is {','.join(header)!r}"
         )
-    rows: list[tuple[str, Color, bool]] = []
+    rows: list[Row] = []
+    reading: Reading = {NO_CLASS: None}
+    said: set[int] = set()
     for line in reader:
         where = f"{path}, line {reader.line_num}"
         name = (line["class_name"] or "").strip()
@@ -173,8 +234,18 @@ def read_class_mapping(path: Path) -> ClassMapping:
                 raise InputError(
                     f"{where}: {name} has the same colour as {other_name}; each needs its own"
                 )
+        for number in (line.get("mask_value") or "").replace(",", " ").split():
+            if not is_number(number) or int(number) in said:
+                raise InputError(
+                    f"{where} ({name}): mask_value must be numbers from {LEAST_NUMBER} to "
+                    f"{MOST_NUMBER} that no other class has, with spaces between, not {number!r}"
+                )
+            said.add(int(number))
+            reading[int(number)] = len(rows)
         rows.append((name, color, ignore == "yes"))
     mapping = ClassMapping(tuple(rows))
+    if said:
+        mapping = mapping.with_reading(reading)
     if mapping.num_classes < 2:
         raise InputError(f"{path}: at least two classes that are not ignored are needed")
     if len(rows) > MAX_CLASSES:
@@ -217,147 +288,121 @@ def at_size(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uin
 
 
 def read_mask(path: Path, mapping: ClassMapping) -> MaskReading:
-    """Decode a mask file into class indices, recognising how it stores the classes.
+    """Decode a mask file into class indices.
 
-    RGB and RGBA masks hold class colours (pixels with alpha 0 have no class). Palette masks hold
-    class colours if every colour in use or half of the palette is one, else row numbers of the
-    mapping. Grey masks (1 to 16 bits) hold row numbers, or class colours if those are grey; 255 is
-    "no class" where no class is white. JPEG masks get the nearest class within
-    `JPEG_COLOR_DISTANCE`, which is counted.
+    RGB and RGBA masks hold class colours; JPEG masks get the nearest class within
+    `JPEG_COLOR_DISTANCE`, which is counted. Palette masks hold class colours if every colour in use
+    or half of the palette is one, else numbers. Numbers stand for what `mapping.values` says, which
+    is decided for a whole data set; where it says nothing, for row numbers of the mapping, or for
+    class colours where grey ones explain more; 255 is "no class" where no class is white.
 
     Raises:
-        InputError: unreadable file; a kind of image that holds no classes; values that could be
+        InputError: unreadable file; a kind of image that holds no classes; numbers that could be
             both row numbers and grey colours and would mean different things.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: the mask cannot be read ({error})") from error
-    jpeg = image.format == "JPEG"
-    match image.mode:
-        case "RGB":
-            return _read_colors(np.asarray(image), mapping, "RGB colours", jpeg)
-        case "RGBA":
-            bands = np.asarray(image)
-            reading = _read_colors(bands[..., :3], mapping, "RGBA colours", False, bands[..., 3])
-            return reading
-        case "P":
-            reading = _read_colors(np.asarray(image.convert("RGB")), mapping, "palette colours")
-            if reading.unknown and not _is_class_palette(image, mapping):
-                return _read_rows(np.asarray(image), mapping, "palette row numbers")
-            return reading
-        case "1":
-            if len(mapping.rows) > 2:
-                raise InputError(
-                    f"{path}: a 1-bit mask can tell two classes apart, the mapping has "
-                    f"{len(mapping.rows)}; save it as 8-bit"
-                )
-            if {(0, 0, 0), (255, 255, 255)} == {color for _, color, _ in mapping.rows}:
-                return _read_colors(np.asarray(image.convert("RGB")), mapping, "1-bit colours")
-            return _read_grey(path, np.asarray(image).astype(np.uint8), mapping)
-        case "L" if jpeg:
-            return _read_colors(np.asarray(image.convert("RGB")), mapping, "RGB colours", jpeg)
-        case "L":
-            return _read_grey(path, np.asarray(image) // grey_step(image, path), mapping)
-        case "I" | "I;16" | "I;16B" | "I;16L":
-            return _read_grey(path, np.asarray(image).astype(np.int64), mapping)
-    raise InputError(
-        f"{path}: an image of the kind {image.mode!r} holds no class colours or row numbers; "
-        "save the mask as 8-bit RGB or 8-bit grey PNG"
-    )
+    with open_mask(path) as stored:
+        try:
+            labels = np.empty((stored.height, stored.width), np.uint8)
+            return (_read_colors if stored.has_colors else _read_numbers)(stored, mapping, labels)
+        except MemoryError as error:
+            raise InputError(
+                f"{path}: its {stored.width}×{stored.height} pixels do not fit into memory"
+            ) from error
+        except InputError as error:
+            text = str(error)
+            raise InputError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from error
 
 
 def _read_colors(
-    pixels: NDArray[np.uint8],
-    mapping: ClassMapping,
-    kind: str,
-    jpeg: bool = False,
-    alpha: NDArray[np.uint8] | None = None,
+    stored: StoredMask, mapping: ClassMapping, labels: NDArray[np.uint8]
 ) -> MaskReading:
-    red, green, blue = (pixels[..., band].astype(np.uint32) for band in range(3))
-    packed = red << 16 | green << 8 | blue
-    rows = mapping._packed_to_row[packed]
-    missing = rows == IGNORE_INDEX
-    if alpha is not None:
-        missing &= alpha > 0
-        rows[alpha == 0] = IGNORE_INDEX
+    unknown: Counter[str] = Counter()
+    smeared = 0
+    for rows, values, valid in stored.strips():
+        part = labels_of_colors(values, valid, mapping, stored.lossy)
+        labels[rows], smeared = part.labels, smeared + part.smeared
+        unknown.update(part.unknown)
+    return MaskReading(labels, stored.colors_kind, dict(unknown), smeared)
+
+
+def _read_numbers(
+    stored: StoredMask, mapping: ClassMapping, labels: NDArray[np.uint8]
+) -> MaskReading:
+    strips = list(stored.strips())
+    numbers = numbers_of(stored, strips, mapping.rows)
+    found = meaning(numbers, mapping.rows, mapping.reading)
+    table = np.full(MOST - LEAST + 1, IGNORE_INDEX, np.uint8)
+    for number, row in found.rows.items():
+        table[number - LEAST] = mapping.index_of(row)
+    for rows, values, valid in strips:
+        small = values.dtype == np.uint8
+        labels[rows] = table[-LEAST:].take(values) if small else table.take(values - LEAST)
+        if valid is not None:
+            labels[rows][~valid] = IGNORE_INDEX
+    return MaskReading(labels, found.kind, found.unknown, found.smeared)
+
+
+def labels_of_colors(
+    colors: NDArray[np.uint32], valid: NDArray[np.bool_] | None, mapping: ClassMapping, lossy: bool
+) -> MaskReading:
+    """Packed colours (h, W) → class indices, as `read_mask` does."""
+    labels = mapping.index_of_color.take(colors)
+    if valid is not None:
+        labels[~valid] = IGNORE_INDEX
+    missing = labels == UNKNOWN
     unknown: dict[str, int] = {}
     smeared = 0
     if missing.any():
-        values, where, counts = np.unique(packed[missing], return_inverse=True, return_counts=True)
-        found = np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.int64)
-        nearest = np.full(len(values), IGNORE_INDEX, np.uint8)
-        if jpeg:
-            colors = np.array([color for _, color, _ in mapping.rows])
-            distance = np.linalg.norm(found[:, None] - colors[None], axis=2)  # (values, rows)
-            close = distance.min(1) <= min(JPEG_COLOR_DISTANCE, _half_gap(colors))
-            nearest[close] = distance.argmin(1)[close]
-            rows[missing] = nearest[where]
-            smeared = int(counts[close].sum())
-        for color, count, row in zip(found.tolist(), counts.tolist(), nearest, strict=True):
-            if row == IGNORE_INDEX:
-                unknown[" ".join(map(str, color))] = count
-    return MaskReading(
-        mapping.row_to_index[rows], "JPEG colours (nearest)" if jpeg else kind, unknown, smeared
-    )
+        found, where, counts = np.unique(colors[missing], return_inverse=True, return_counts=True)
+        indices, near = np.full(len(found), IGNORE_INDEX, np.uint8), np.zeros(len(found), bool)
+        if lossy:
+            nearest, near = nearest_rows(found, mapping.rows)
+            indices[near] = mapping.row_to_index[nearest[near]]
+            smeared = int(counts[near].sum())
+        labels[missing] = indices[where]
+        others = zip(found[~near].tolist(), counts[~near].tolist(), strict=True)
+        unknown = {color_in_words(color): count for color, count in others}
+    return MaskReading(labels, "", unknown, smeared)
 
 
-def _half_gap(colors: NDArray[np.int64]) -> float:
-    """Half the distance between the two class colours nearest to each other."""
-    distance = np.linalg.norm(colors[:, None] - colors[None], axis=2)
-    return float(distance[~np.eye(len(colors), dtype=bool)].min()) / 2
+def understood(
+    masks: Iterable[Numbers], mapping: ClassMapping
+) -> tuple[ClassMapping, Understood | None]:
+    """The mapping with a reading that all masks of a data set have told, and how it came about.
 
+    None, and the mapping as it is, where it has a reading already, or no mask holds numbers.
 
-def _read_rows(values: NDArray[np.integer], mapping: ClassMapping, kind: str) -> MaskReading:
-    present, counts = np.unique(values, return_counts=True)
-    unknown = {
-        str(value): count
-        for value, count in zip(present.tolist(), counts.tolist(), strict=True)
-        if value != IGNORE_INDEX and not 0 <= value < len(mapping.rows)
-    }
-    inside = np.where((values >= 0) & (values < IGNORE_INDEX), values, IGNORE_INDEX)
-    return MaskReading(mapping.row_to_index[inside], kind, unknown)
-
-
-def _read_grey(path: Path, values: NDArray[np.integer], mapping: ClassMapping) -> MaskReading:
-    grey = np.full(256, IGNORE_INDEX, np.uint8)
-    for row, (_, color, _) in enumerate(mapping.rows):
-        if len(set(color)) == 1:
-            grey[color[0]] = row
-    present = np.unique(values)
-    as_rows = ((present >= 0) & (present < len(mapping.rows))) | (
-        (present == IGNORE_INDEX) & (grey[255] == IGNORE_INDEX)
-    )
-    in_range = present[(present >= 0) & (present <= 255)]
-    as_colors = len(in_range) == len(present) and bool((grey[in_range] != IGNORE_INDEX).all())
-    if as_colors and as_rows.all() and (grey[present] != present).any():
-        raise InputError(
-            f"{path}: its grey values {present.tolist()} are row numbers of the class mapping and "
-            "grey class colours as well; save the mask as RGB"
-        )
-    if as_colors and not as_rows.all():
-        return MaskReading(mapping.row_to_index[grey[values]], "grey colours")
-    return _read_rows(values, mapping, "row numbers")
-
-
-def _is_class_palette(image: Image.Image, mapping: ClassMapping) -> bool:
-    """Whether half of a palette's colours or more are class colours.
-
-    Then a colour in use that is none is a stray one, and the row numbers of the palette mean
-    nothing: they are in whatever order the program that wrote it met the colours.
+    Raises:
+        InputError: they could mean two things.
     """
-    palette = image.getpalette() or []
-    colors = set(zip(*[iter(palette)] * 3, strict=True))
-    return 2 * len(colors & {color for _, color, _ in mapping.rows}) >= len(colors)
+    found = understand_masks(masks, mapping.rows) if mapping.values is None else None
+    return mapping if found is None else mapping.with_reading(found.reading), found
 
 
-def grey_step(image: Image.Image, path: Path) -> int:
-    """Pillow stretches grey of 2 and 4 bits to 0 … 255; this is the step to divide by."""
-    bits = 8
-    if image.format == "PNG":
-        with open(path, "rb") as file:
-            bits = file.read(25)[24]
-    elif isinstance(image, TiffImageFile):
-        bits = image.tag_v2.get(258, (8,))[0]
-    return 255 // (2**bits - 1) if bits in (2, 4) else 1
+def understood_files(
+    masks: Sequence[Path], mapping: ClassMapping
+) -> tuple[ClassMapping, Understood | None]:
+    """As `understood`, of mask files.
+
+    Raises:
+        InputError: a file that cannot be read; numbers that could mean two things, or most of which
+            the mapping's reading does not hold.
+    """
+    numbers = []
+    for path in masks:
+        with open_mask(path) as stored:
+            if not stored.has_colors:
+                numbers.append(numbers_of(stored, stored.strips(), mapping.rows))
+    mapping, found = understood(numbers, mapping)
+    counts: Counter[int] = Counter()
+    unknown = 0
+    for one in numbers if mapping.reading is not None else ():
+        counts.update(one.counts)
+        unknown += sum(meaning(one, mapping.rows, mapping.reading).unknown.values())
+    if unknown > counts.total() / 2:
+        raise InputError(
+            f"{masks[0].parent}: most pixels of its masks hold numbers that stand for no class "
+            f"({in_words(counts, mapping.reading or {}, mapping.rows)}), by how the masks that the "
+            "model was trained on were read; save them in the colours of the classes (RGB)"
+        )
+    return mapping, found

@@ -91,6 +91,7 @@ class Strategy(StrEnum):
 NETWORK, UNLABELLED = "Network", "What is unlabelled"
 FILES, WHEN, WANDB = "The run's files", "How often", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
+MASKS = "Grey masks"
 UNTRAINED, BARE = "Without a model", "State dicts of other programs"
 MACHINE = "Machine"
 
@@ -139,8 +140,24 @@ def index(
     class_mapping: Annotated[
         Path | None,
         typer.Option(
-            help="CSV class_name,class_color[,ignore]. [default: DATA/class_mapping.csv, "
-            "./class_mapping.csv, or the Salak classes]"
+            help="CSV class_name,class_color[,ignore][,mask_value]. [default: "
+            "DATA/class_mapping.csv, ./class_mapping.csv, or the Salak classes]"
+        ),
+    ] = None,
+    mask_values: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER:CLASS,…",
+            help="What the numbers of grey masks stand for, as in 0:Land,255:Water; - is no class. "
+            "[default: by all masks together]",
+            rich_help_panel=MASKS,
+        ),
+    ] = None,
+    mask_offset: Annotated[
+        int | None,
+        typer.Option(
+            help="The number of the first class in grey masks, as in 1; less is no class.",
+            rich_help_panel=MASKS,
         ),
     ] = None,
     val_split: Annotated[
@@ -176,6 +193,8 @@ def index(
         data,
         out=out,
         class_mapping=class_mapping,
+        mask_values=mask_values,
+        mask_offset=mask_offset,
         val_split=val_split,
         split_by=split_by.value,
         split_file=split_file,

@@ -1,5 +1,7 @@
 """Mapping files, and every kind of mask."""
 
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from salakseg.classes import (
     packaged_class_mapping,
     read_class_mapping,
     read_mask,
+    understood_files,
 )
 from salakseg.errors import InputError
 
@@ -52,9 +55,9 @@ def palette_image(rows: np.ndarray, colors: np.ndarray) -> Image.Image:
         (COLORS, "RGB colours"),
         (np.dstack([COLORS, np.full((2, 4), 255, np.uint8)]), "RGBA colours"),
         (palette_image(3 - ROWS, TABLE[::-1]), "palette colours"),
-        (palette_image(ROWS, np.arange(12) + 40), "palette row numbers"),
-        (ROWS, "row numbers"),
-        (ROWS.astype(np.uint16), "row numbers"),
+        (palette_image(ROWS, np.arange(12) + 40), "palette numbers"),
+        (ROWS, "grey numbers"),
+        (ROWS.astype(np.uint16), "grey numbers"),
     ],
 )
 def test_every_kind_of_mask(
@@ -104,7 +107,10 @@ def test_row_numbers_out_of_range_are_counted_and_255_is_no_class(tmp_path: Path
     assert reading.unknown == {"300": 1, "65535": 1}
     reading = read(tmp_path, np.array([[2, -1]], np.int32), "m.tif")
     assert reading.labels.tolist() == [[1, 255]]
-    assert reading.unknown == {"-1": 1}
+    assert reading.unknown == {}  # as 255, a way to say that nothing is known
+    reading = read(tmp_path, np.array([[2, -9999, 70000]], np.int32), "m.tif")
+    assert reading.labels.tolist() == [[1, 255, 255]]
+    assert reading.unknown == {"less than -1": 1, "more than 65535": 1}
 
 
 def test_a_stray_colour_does_not_turn_a_class_palette_into_row_numbers(tmp_path: Path) -> None:
@@ -141,14 +147,14 @@ def test_grey_masks_by_colours_and_where_they_could_be_either(tmp_path: Path) ->
     path = tmp_path / "m.png"
     Image.fromarray(np.array([[1, 0, 90]], np.uint8)).save(path)
     reading = read_mask(path, GREY)
-    assert (reading.kind, reading.labels.tolist()) == ("grey colours", [[0, 1, 2]])
+    assert (reading.kind, reading.labels.tolist()) == ("grey numbers", [[0, 1, 2]])
     Image.fromarray(np.array([[1, 0]], np.uint8)).save(path)
     with pytest.raises(
-        InputError, match=r"m\.png: its grey values \[0, 1\] .* save the mask as RGB"
+        InputError, match=r"m\.png: their numbers \[0, 1\] .* save the masks as RGB"
     ):
         read_mask(path, GREY)
     Image.fromarray(np.array([[1, 2]], np.uint8)).save(path)
-    assert read_mask(path, GREY).kind == "row numbers"
+    assert read_mask(path, GREY).kind == "grey numbers"
 
 
 def test_one_bit_masks(tmp_path: Path) -> None:
@@ -170,8 +176,8 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     with pytest.raises(InputError, match=r"text\.png: the mask cannot be read"):
         read_mask(tmp_path / "text.png", MAPPING)
-    for picture in (np.zeros((2, 2), np.float32), np.zeros((2, 2, 2), np.uint8)):
-        with pytest.raises(InputError, match="holds no class colours or row numbers"):
+    for picture in (Image.new("CMYK", (2, 2)), Image.fromarray(np.full((2, 2), 0.5, np.float32))):
+        with pytest.raises(InputError, match=r"m\.tif: .* hold no class colours or numbers"):
             read(tmp_path, picture, "m.tif")
 
 
@@ -189,6 +195,8 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
         ("class_name,class_color\na,1 2 3\na,1 2 4\n", "line 3: the class name 'a' comes twice"),
         ("class_name,class_color\na,1 2 3\nb,1 2 3\n", "b has the same colour as a"),
         ("class_name,class_color,ignore\na,1 2 3,\nb,1 2 4,yes\n", "at least two classes"),
+        ("class_name,class_color,mask_value\na,1 2 3,x\n", "mask_value must be numbers"),
+        ("class_name,class_color,mask_value\na,1 2 3,1\nb,1 2 4,1\n", "that no other class has"),
         (
             "class_name,class_color\n"
             + "".join(f"c{i},{i % 256} 0 {i // 256}\n" for i in range(260)),
@@ -236,16 +244,45 @@ def test_a_mapping_as_spreadsheets_write_it(tmp_path: Path) -> None:
 
 def test_a_mapping_survives_plain_values() -> None:
     mapping = read_class_mapping(SAMPLES / "class_mapping.csv")
-    assert ClassMapping.from_plain(mapping.as_plain()) == mapping
+    said = mapping.with_reading({0: 1, 7: 1, 255: None, 9: None, 1: 3})
+    for one in (mapping, said):
+        assert ClassMapping.from_plain(one.as_plain()) == one
+        assert ClassMapping.from_plain(json.loads(json.dumps(one.as_plain()))) == one
+        one.index_of_color  # noqa: B018 (a table of 16 MB)
+        sent = pickle.dumps(one)
+        assert pickle.loads(sent) == one and len(sent) < 2000
+    # As files of earlier versions have it.
+    assert mapping.as_plain()[1] == {
+        "class_name": "Water", "class_color": [226, 169, 41], "ignore": False,
+    }  # fmt: skip
+    assert said.as_plain()[1]["mask_values"] == [0, 7]
+    assert said.as_plain()[-1] == {"no_class": [9, 255]}
     for wrong in (
         None,
         3,
+        [],
         ["a"],
         [{"class_name": "a"}],
         [{**mapping.as_plain()[0], "class_color": []}],
+        [*mapping.as_plain(), {"no_class": [255]}],
     ):
         with pytest.raises(InputError, match=r"old\.pth: no class mapping"):
             ClassMapping.from_plain(wrong, "old.pth")
+
+
+def test_numbers_of_the_classes_in_the_mapping_file(tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(
+        "class_name,class_color,ignore,mask_value\na,1 2 3,,0 2\nb,4 5 6,,255\nc,7 8 9,yes,-1\n",
+        encoding="utf-8",
+    )
+    mapping = read_class_mapping(path)
+    assert mapping.values == ((-1, 2), (0, 0), (2, 0), (255, 1))
+    Image.fromarray(np.array([[0, 2, 255, 1]], np.uint8)).save(tmp_path / "m.png")
+    reading = read_mask(tmp_path / "m.png", mapping)
+    assert (reading.labels.tolist(), reading.unknown) == ([[0, 0, 1, 255]], {"1": 1})
+    path.write_text("class_name,class_color,mask_value\na,1 2 3,\nb,4 5 6,\n", encoding="utf-8")
+    assert read_class_mapping(path).values is None
 
 
 def test_which_mapping_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,3 +319,81 @@ def test_the_sample_masks_hold_the_sample_classes() -> None:
         assert set(reading.unknown) <= {"0 0 0"}
         assert set(np.unique(reading.labels)) <= {0, 1, 2, 3, 4, 255}
     assert kinds == {"RGB colours", "palette colours"}
+
+
+TWO = ClassMapping((("land", (10, 0, 200), False), ("palm", (200, 0, 0), False)))
+BINARY = TWO.with_reading({0: 0, 255: 1})
+
+
+def test_a_reading_holds_for_every_mask_of_one_band(tmp_path: Path) -> None:
+    rows = np.array([[0, 255, 255, 7]], np.uint8)
+    for name, picture in (
+        ("grey.png", Image.fromarray(rows)),
+        ("wide.png", Image.fromarray(rows.astype(np.uint16))),
+        ("palette.png", palette_image(rows, np.arange(768).reshape(256, 3) // 3)),
+    ):
+        picture.save(tmp_path / name)
+        reading = read_mask(tmp_path / name, BINARY)
+        assert reading.labels.tolist() == [[0, 1, 1, 255]], name
+        assert sum(reading.unknown.values()) == 1
+    Image.fromarray(rows > 0).save(tmp_path / "bits.png")
+    assert read_mask(tmp_path / "bits.png", BINARY).labels.tolist() == [[0, 1, 1, 1]]
+    smeared = np.repeat(np.array([[3, 240, 255, 128]], np.uint8), 16, 1).repeat(16, 0)
+    Image.fromarray(smeared).save(tmp_path / "m.jpg", quality=95)
+    reading = read_mask(tmp_path / "m.jpg", BINARY)
+    assert reading.kind == "JPEG numbers (nearest)"
+    assert reading.labels[8, 8::16].tolist() == [0, 1, 1, 255]
+    assert reading.smeared >= 400 and sum(reading.unknown.values()) >= 200
+
+
+def test_in_a_palette_of_class_colours_255_is_no_class(tmp_path: Path) -> None:
+    """As Pascal VOC's palette has it, and those of the programs that write it."""
+    palette = np.zeros((256, 3))
+    palette[:4], palette[255] = TABLE[::-1], (224, 224, 192)
+    reading = read(tmp_path, palette_image(np.array([[0, 3, 255]], np.uint8), palette))
+    assert (reading.kind, reading.unknown) == ("palette colours", {})
+    assert reading.labels.tolist() == [[2, 0, 255]]
+
+
+def save(folder: Path, **pictures: np.ndarray) -> list[Path]:
+    paths = []
+    for name, pixels in pictures.items():
+        paths.append(folder / f"{name}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+def test_mask_files_tell_together_what_their_numbers_are(tmp_path: Path) -> None:
+    zeros, ones = np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8)
+    paths = save(tmp_path, a=zeros, b=ones, c=np.stack([zeros] * 3, 2))
+    mapping, found = understood_files(paths, TWO)
+    assert mapping.values == ((0, 0), (255, 1))
+    assert found is not None and found.words.endswith("(two values, two classes)")
+    # What a model's masks have told holds for others, unless it explains less than half of them.
+    assert understood_files(paths, BINARY) == (BINARY, None)
+    other = save(tmp_path, d=np.full((4, 4), 1, np.uint8))
+    with pytest.raises(InputError, match=r"1 = unknown \(100%\).* colours of the classes"):
+        understood_files(other, BINARY)
+    assert understood_files(paths[2:], TWO) == (TWO, None)
+    bits = save(tmp_path, e=np.eye(4) > 0)
+    assert understood_files(bits, TWO)[0].values is not None
+    assert understood_files([*paths, *bits], TWO)[0].values == ((0, 0), (255, 1))
+    found = understood_files(bits, MAPPING)[1]
+    assert found is not None and found.grave and "1-bit" in found.doubt
+
+
+def test_jpeg_masks_of_black_and_white_tell_two_values(tmp_path: Path) -> None:
+    blocks = np.kron(np.eye(4), np.ones((16, 16))).astype(np.uint8) * 255
+    Image.fromarray(blocks).save(tmp_path / "m.jpg")
+    mapping, _ = understood_files([tmp_path / "m.jpg"], TWO)
+    assert mapping.values == ((0, 0), (255, 1))
+    labels = read_mask(tmp_path / "m.jpg", mapping).labels
+    assert (labels[4:12, 4:12] == 1).all() and (labels[4:12, 20:60] == 0).all()
+
+
+def test_a_mask_taller_than_a_strip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salakseg.masks.STRIP", 3)
+    tall = np.kron(ROWS, np.ones((5, 1), np.uint8))
+    for pixels in (tall, TABLE[tall]):
+        labels = read(tmp_path, pixels).labels
+        assert labels.tolist() == np.kron(np.array(LABELS), np.ones((5, 1))).tolist()

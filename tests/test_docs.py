@@ -1,6 +1,8 @@
 """README.md and docs/: their commands, links and tables against the code, their recipes run."""
 
+import base64
 import csv
+import io
 import json
 import re
 import shlex
@@ -192,18 +194,49 @@ def test_masks_from_cvat() -> None:
     assert (mapping.names, mapping.ignored_names) == (["Water", "Road"], ["background"])
 
 
-def test_masks_from_labelme() -> None:
+def test_masks_from_labelme(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tool of Labelme's that draws an area; what has none, or no class, is said."""
     Path("DATA/images").mkdir(parents=True)
     Path("DATA/class_mapping.csv").write_text(MAPPING, encoding="utf-8")
-    square = {"label": "Water", "shape_type": "polygon", "points": [[2, 2], [9, 2], [9, 9], [2, 9]]}
-    drawing = {"imageWidth": 20, "imageHeight": 10, "shapes": [square]}
+    drawn = io.BytesIO()
+    Image.new("1", (5, 4), 1).save(drawn, "PNG")
+    shapes = [
+        ("Water", "polygon", [[2, 2], [9, 2], [9, 9], [2, 9]], None),
+        ("Road", "rectangle", [[19, 9], [12, 2]], None),
+        ("Water", "circle", [[30, 10], [30, 5]], None),
+        ("Road", "mask", [[2, 12], [6, 15]], base64.b64encode(drawn.getvalue()).decode()),
+        ("Road", "linestrip", [[0, 0], [9, 9]], None),
+        ("Pond", "polygon", [[0, 0], [9, 9], [0, 9]], None),
+        ("Road", None, [[12, 12], [14, 12], [14, 14], [12, 14]], None),
+    ]
+    drawing = {
+        "imageWidth": 40,
+        "imageHeight": 20,
+        "shapes": [
+            {"label": label, "points": points, "mask": mask}
+            | ({"shape_type": kind} if kind else {})
+            for label, kind, points, mask in shapes
+        ],
+    }
     Path("DATA/images/a.json").write_text(json.dumps(drawing), encoding="utf-8")
     exec(recipe("Masks from Labelme"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "a.json: Road, a linestrip, has no area: left out",
+        "a.json: Pond is not in the class mapping: left out",
+    ]
     reading = read_mask(
         Path("DATA/masks/a.png"), read_class_mapping(Path("DATA/class_mapping.csv"))
     )
-    assert reading.labels.shape == (10, 20) and not reading.unknown
-    assert (reading.labels[2:10, 2:10] == 0).all() and (reading.labels == 255).sum() == 200 - 64
+    labels = reading.labels
+    assert labels.shape == (20, 40) and not reading.unknown
+    assert (labels[2:10, 2:10] == 0).all() and (labels[2:10, 12:20] == 1).all()
+    assert (labels[12:16, 2:7] == 1).all() and (labels[12:15, 12:15] == 1).all()
+    rows, columns = np.indices(labels.shape)
+    distance = np.hypot(rows - 10, columns - 30)
+    assert (labels[distance < 4.5] == 0).all() and (
+        labels[(distance > 5.6) & (columns > 21)] == 255
+    ).all()
+    assert (labels == 1).sum() == 64 + 20 + 9
 
 
 def test_index_masks_as_roboflow_exports_them() -> None:
@@ -218,7 +251,7 @@ def test_index_masks_as_roboflow_exports_them() -> None:
         (path / "_classes.csv").write_text(names, encoding="utf-8")
     exec(recipe("Index masks, as Roboflow exports them"), {})
     summary = index("DATA", num_workers=1)
-    assert (summary["masks"], summary["mask_kinds"]) == (2, {"row numbers": 2})
+    assert (summary["masks"], summary["mask_kinds"]) == (2, {"grey numbers": 2})
     assert summary["class_pixels"] == {
         "train": {"water": 0, "road": 32},
         "val": {"water": 0, "road": 32},

@@ -7,31 +7,35 @@ another one, or a damaged file (gzip has a CRC), is as good as none.
 
 import gzip
 import hashlib
+import importlib.metadata
 import json
 import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import PIL
-
-import salakseg.classes
-import salakseg.data.checks
-import salakseg.imagery.photo
+import salakseg
 from salakseg.classes import ClassMapping
 from salakseg.data.checks import (
     GuessCheck,
     ImageCheck,
     MaskCheck,
+    MaskItem,
     check_images,
     check_masks,
     compare_guesses,
+    counted,
+    footprints,
     hash_files,
 )
 from salakseg.data.workers import Workers
+from salakseg.errors import InputError
 from salakseg.files import atomic_path
+
+if TYPE_CHECKING:
+    from salakseg.imagery.alignment import Footprint
 
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.
 TOO_NEW = 2_000_000_000  # nanoseconds
@@ -61,12 +65,10 @@ class CheckCache:
         if known.get("classes") != self._header["classes"]:
             known |= {"masks": {}, "guesses": {}}
         # Name → [time of change, size and what else the result depends on], result.
-        self._known: dict[str, dict[str, Any]] = {
-            kind: known.get(kind, {}) for kind in ("images", "masks", "guesses", "hashes")
-        }
+        kinds = ("images", "footprints", "masks", "guesses", "hashes")
+        self._known: dict[str, dict[str, Any]] = {kind: known.get(kind, {}) for kind in kinds}
         self._news = False
-        self.masks_changed = 0
-        self.pixels_corrected = 0
+        self._masks_before: dict[str, Any] = {}
 
     def images(self, workers: Workers, names: Sequence[str]) -> list[ImageCheck]:
         """As `checks.check_images`."""
@@ -75,49 +77,64 @@ class CheckCache:
         )
         return [ImageCheck(*check) for check in found]
 
-    def masks(
-        self, workers: Workers, names_and_sizes: Sequence[tuple[str, int, int]]
-    ) -> list[MaskCheck]:
-        """As `checks.check_masks`.
+    def footprints(self, workers: Workers, names: Sequence[str]) -> "list[Footprint]":
+        """As `checks.footprints`."""
+        from salakseg.imagery.alignment import Footprint  # slow to import, and seldom needed
 
-        Also counts in `masks_changed` the masks whose file changed since it was last read and that
-        hold other classes than then, and in `pixels_corrected` by how many pixels at least: a
-        pixel less of one class and one more of another is one pixel.
+        found = self._look_up(
+            "footprints", names, names, lambda unknown: footprints(workers, self._data, unknown)
+        )
+        return [Footprint(*check) for check in found]
+
+    def masks(self, workers: Workers, masks: Sequence[MaskItem]) -> list[MaskCheck]:
+        """As `checks.check_masks`."""
+        self._masks_before = self._known["masks"].copy()
+        names = [name for name, *_ in masks]
+        found = self._look_up(
+            "masks",
+            names,
+            masks,
+            lambda unknown: check_masks(workers, self._data, unknown, self._mapping),
+        )
+        return [MaskCheck(*check) for check in found]
+
+    def changes(
+        self, names: Sequence[str], checks: Sequence[MaskCheck], mapping: ClassMapping
+    ) -> tuple[int, int]:
+        """How many masks were changed since they were last read and hold other classes than then,
+        and by how many pixels at least: a pixel less of one class and one more of another is one.
+
+        Args:
+            checks: what `masks` gave, counted.
+            mapping: with what the numbers of masks stand for.
         """
-        before = self._known["masks"].copy()
-        names = [name for name, _, _ in names_and_sizes]
-        found = [
-            MaskCheck(*check)
-            for check in self._look_up(
-                "masks",
-                names,
-                names_and_sizes,
-                lambda unknown: check_masks(workers, self._data, unknown, self._mapping),
-            )
-        ]
-        for name, new in zip(names, found, strict=True):
-            if name in before and not new.error:
-                old = MaskCheck(*before[name][1])
-                differences = [
-                    abs(a - b)
-                    for a, b in zip(
-                        (old.ignored, *old.pixels), (new.ignored, *new.pixels), strict=True
-                    )
-                ]
-                self.masks_changed += any(differences)
-                self.pixels_corrected += sum(differences) // 2
-        return found
+        masks = corrected = 0
+        for name, new in zip(names, checks, strict=True):
+            if name not in self._masks_before or new.error:
+                continue
+            try:
+                old = counted(MaskCheck(*self._masks_before[name][1]), mapping)
+            except InputError:  # numbers that mean nothing by themselves any more
+                continue
+            counts = ((old.ignored, *old.pixels), (new.ignored, *new.pixels))
+            differences = [abs(a - b) for a, b in zip(*counts, strict=True)]
+            masks += any(differences)
+            corrected += sum(differences) // 2
+        return masks, corrected
 
-    def guesses(self, workers: Workers, pairs: Sequence[tuple[str, str]]) -> list[GuessCheck]:
+    def guesses(
+        self, workers: Workers, pairs: Sequence[tuple[str, str]], mapping: ClassMapping
+    ) -> list[GuessCheck]:
         """As `checks.compare_guesses`, of masks that `masks` was asked for before."""
         # None, where the mask changed a moment ago, is no state to go by.
         states = [self._known["masks"].get(mask, [None])[0] for _, mask in pairs]
+        values = repr(mapping.values)
         found = self._look_up(
             "guesses",
             [guess for guess, _ in pairs],
-            [(*pair, state) for pair, state in zip(pairs, states, strict=True)],
+            [(*pair, values, state) for pair, state in zip(pairs, states, strict=True)],
             lambda unknown: compare_guesses(
-                workers, self._data, [pair for *pair, _ in unknown], self._mapping
+                workers, self._data, [(guess, mask) for guess, mask, *_ in unknown], mapping
             ),
         )
         return [GuessCheck(*check) for check in found]
@@ -190,7 +207,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _version_of_the_checks() -> str:
     """Changes with every change to the code that decides what is found."""
-    version = hashlib.sha256(f"Pillow {PIL.__version__}".encode())
-    for module in (salakseg.classes, salakseg.data.checks, salakseg.imagery.photo):
-        version.update(Path(str(module.__file__)).read_bytes())
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("pillow", "rasterio")]
+    version = hashlib.sha256(" ".join(versions).encode())
+    root = Path(str(salakseg.__file__)).parent
+    code = (root / name for name in ("masks.py", "classes.py", "data/checks.py"))
+    for path in (*code, *sorted(root.glob("imagery/*.py"))):
+        version.update(path.read_bytes())
     return version.hexdigest()

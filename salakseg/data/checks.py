@@ -2,7 +2,8 @@
 
 These run in worker processes that start afresh (spawn), so this module imports neither pandas nor
 torch. An image is opened once and only its first and last bytes are read; it is decoded only where
-those leave a doubt. A mask is decoded whole.
+those leave a doubt, or say that parts of it may be transparent. A mask is decoded whole; what its
+numbers stand for is decided when all masks have been counted (`counted`).
 """
 
 import hashlib
@@ -10,31 +11,48 @@ import os
 import struct
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from salakseg.classes import IGNORE_INDEX, ClassMapping, Color, read_mask
+from salakseg.classes import (
+    IGNORE_INDEX,
+    ClassMapping,
+    labels_of_colors,
+    read_mask,
+)
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
-from salakseg.imagery.photo import TIFF_SUFFIXES, read_photo
+from salakseg.imagery.photo import TIFF_SUFFIXES
+from salakseg.mask_numbers import Numbers, meaning, numbers_of
+from salakseg.masks import PNG_START, StoredMask, open_mask
 
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+if TYPE_CHECKING:
+    from salakseg.imagery.alignment import Footprint
+
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette (3) becomes RGB
-EDGE_BYTES = 64
+PNG_BANDS = {0: 1, 2: 3, 3: 3}  # by colour type without alpha; a palette (3) becomes RGB
+EDGE_BYTES = 4096
+MARKED_BYTES = 64  # at either end; they hold the checksums of PNG data
+# Before a PNG's pixels, or after them: a transparent colour, and what may turn the picture.
+PNG_WORDS = (b"tRNS", b"eXIf", b"Raw profile type", b":Orientation")
 APPENDED_BYTES = 4096
 MAX_PATCH_PIXELS = 200_000_000
 MAX_COLORS_LISTED = 5
 IMAGES_A_CHUNK, MASKS_A_CHUNK = 512, 64
 EXIF_ORIENTATION = 0x0112
 
-Rows = tuple[tuple[str, Color, bool], ...]
+# A mask: name, width and height of its image, and the image's name and fingerprint, "" and 0 where
+# the image is there all over.
+MaskItem = tuple[str, int, int, str, int]
 
 
 class ImageCheck(NamedTuple):
@@ -42,7 +60,8 @@ class ImageCheck(NamedTuple):
 
     Width and height are those of the upright image. Files whose `fingerprint` (of the first and
     last bytes, which hold the checksums of PNG data) and length differ are different files. `note`
-    says which rule for odd images applies to this one.
+    says which rule for odd images applies to this one. `nodata` counts the pixels that are not
+    there (transparent, or nodata).
     """
 
     width: int = 0
@@ -50,6 +69,7 @@ class ImageCheck(NamedTuple):
     bytes: int = 0
     fingerprint: int = 0
     note: str = ""
+    nodata: int = 0
     error: str = ""
 
 
@@ -57,7 +77,9 @@ class MaskCheck(NamedTuple):
     """What a mask holds; `error` is empty where it can be used, `problem` says what sort of error.
 
     `pixels` counts by class index, `ignored` the pixels of 255, `unknown` those of them whose
-    colour or value the mapping does not hold; `unknown_colors` has the commonest of these.
+    colour or number the mapping does not hold; `unknown_colors` has the commonest of these. A mask
+    of one band has `numbers` (as `Numbers`, numbers as text) and its `size` in pixels instead, and
+    all these by `counted`. `turned`: it has an orientation tag, which is not obeyed.
     """
 
     kind: str = ""
@@ -66,6 +88,9 @@ class MaskCheck(NamedTuple):
     unknown: int = 0
     unknown_colors: Mapping[str, int] = MappingProxyType({})
     smeared: int = 0
+    turned: bool = False
+    size: int = 0
+    numbers: Sequence[Any] | None = None
     problem: str = ""
     error: str = ""
 
@@ -88,28 +113,69 @@ def check_images(workers: Workers, root: Path, names: Sequence[str]) -> list[Ima
     )
 
 
+def footprints(workers: Workers, root: Path, names: Sequence[str]) -> list["Footprint"]:
+    """Where each file lies by its own words."""
+    return workers.map(
+        partial(_footprints, os.fspath(root)), names, MASKS_A_CHUNK, "Reading places"
+    )
+
+
 def check_masks(
     workers: Workers,
     root: Path,
-    names_and_sizes: Sequence[tuple[str, int, int]],
+    masks: Sequence[MaskItem],
     mapping: ClassMapping,
 ) -> list[MaskCheck]:
-    """Decode each mask and count its pixels by class.
+    """Decode each mask and count its pixels by class, or by number.
 
     Args:
-        names_and_sizes: name relative to `root`, and the width and height of its image; a mask of
-            another size is an error and is not decoded.
+        masks: names relative to `root`; a mask of another size than its image's is an error and is
+            not decoded, and where its image is not there it has no class.
     """
-    # The rows alone travel: a mapping that was used carries a table of 16 MB.
-    function = partial(_check_masks, os.fspath(root), mapping.rows)
-    return workers.map(function, names_and_sizes, MASKS_A_CHUNK, "Reading masks")
+    function = partial(_check_masks, os.fspath(root), mapping)
+    return workers.map(function, masks, MASKS_A_CHUNK, "Reading masks")
+
+
+def numbers_in(check: MaskCheck) -> Numbers | None:
+    """What a mask of one band stores; None for other masks, and for those with an error."""
+    if check.numbers is None:
+        return None
+    kind, counts, colors, *rest = check.numbers
+    counts, colors = (
+        part and {int(number): value for number, value in part.items()} for part in (counts, colors)
+    )
+    return Numbers(kind, counts, colors, *rest)
+
+
+def counted(check: MaskCheck, mapping: ClassMapping) -> MaskCheck:
+    """The same with pixels by class, of a mask of one band by what its numbers stand for."""
+    numbers = numbers_in(check)
+    if numbers is None:
+        return check
+    found = meaning(numbers, mapping.rows, mapping.reading)
+    pixels = np.zeros(256, np.int64)
+    for number, row in found.rows.items():
+        pixels[mapping.index_of(row)] += numbers.counts[number]
+    known = pixels[: mapping.num_classes].tolist()
+    return check._replace(
+        kind=found.kind,
+        pixels=known,
+        ignored=check.size - sum(known),
+        unknown=sum(found.unknown.values()),
+        unknown_colors=_commonest(found.unknown),
+        smeared=found.smeared,
+    )
+
+
+def _commonest(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_COLORS_LISTED])
 
 
 def compare_guesses(
     workers: Workers, root: Path, pairs: Sequence[tuple[str, str]], mapping: ClassMapping
 ) -> list[GuessCheck]:
     """Compare guesses with usable masks; `pairs` are guess and mask, relative to `root`."""
-    function = partial(_compare_guesses, os.fspath(root), mapping.rows)
+    function = partial(_compare_guesses, os.fspath(root), mapping)
     return workers.map(function, pairs, MASKS_A_CHUNK, "Comparing guesses")
 
 
@@ -126,20 +192,28 @@ def _check_images(root: str, names: Sequence[str]) -> list[ImageCheck]:
         return [_check_image(f"{root}/{name}") for name in names]
 
 
-def _check_masks(
-    root: str, rows: Rows, names_and_sizes: Sequence[tuple[str, int, int]]
-) -> list[MaskCheck]:
-    mapping = _mapping_of(rows)
+def _footprints(root: str, names: Sequence[str]) -> list["Footprint"]:
+    from salakseg.imagery.alignment import footprint  # slow to import, and few data sets need it
+
+    return [footprint(Path(root, name)) for name in names]
+
+
+def _check_masks(root: str, mapping: ClassMapping, masks: Sequence[MaskItem]) -> list[MaskCheck]:
+    mapping = _shared(mapping)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [
-            _check_mask(Path(root, name), (width, height), mapping)
-            for name, width, height in names_and_sizes
+            _check_mask(
+                Path(root, name), (width, height), mapping, Path(root, image) if image else None
+            )
+            for name, width, height, image, _ in masks
         ]
 
 
-def _compare_guesses(root: str, rows: Rows, pairs: Sequence[tuple[str, str]]) -> list[GuessCheck]:
-    mapping = _mapping_of(rows)
+def _compare_guesses(
+    root: str, mapping: ClassMapping, pairs: Sequence[tuple[str, str]]
+) -> list[GuessCheck]:
+    mapping = _shared(mapping)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [
@@ -152,67 +226,87 @@ def _hash_files(root: str, names: Sequence[str]) -> list[str]:
 
 
 @lru_cache(1)
-def _mapping_of(rows: Rows) -> ClassMapping:
-    return ClassMapping(rows)
+def _shared(mapping: ClassMapping) -> ClassMapping:
+    """The mapping that an equal one of the chunk before was: it has its table of 16 MB already."""
+    return mapping
 
 
 def _check_image(path: str) -> ImageCheck:
-    length = fingerprint = 0
+    length = fingerprint = nodata = 0
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(EDGE_BYTES)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - EDGE_BYTES))
             tail = file.read(EDGE_BYTES)
-        fingerprint = zlib.crc32(head + tail)
-        if head.startswith(PNG_START) and head[12:16] == b"IHDR" and tail.endswith(PNG_END):
+        fingerprint = zlib.crc32(head[:MARKED_BYTES] + tail[-MARKED_BYTES:])
+        whole = head.startswith(PNG_START) and head[12:16] == b"IHDR" and tail.endswith(PNG_END)
+        if whole and head[25] in PNG_BANDS and says_nothing_more(head, tail):
             width, height, depth, color = struct.unpack(">IIBB", head[16:26])
             note = _note(PNG_BANDS[color], depth)
         else:
-            width, height, note = _look_closer(Path(path), head, tail)
+            width, height, nodata, note = _look_closer(Path(path), head, tail)
         if width == 0 or height == 0:
             raise InputError("the image cannot be read (it is 0 pixels wide or high)")
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
-        return ImageCheck(0, 0, length, fingerprint, "", _reason(error, path))
-    return ImageCheck(width, height, length, fingerprint, note)
+        return ImageCheck(0, 0, length, fingerprint, error=_reason(error, path))
+    return ImageCheck(width, height, length, fingerprint, note, nodata)
 
 
-def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, str]:
-    """Width, height and note of an image that is no PNG, or has no end where it should be."""
+def says_nothing_more(head: bytes, tail: bytes) -> bool:
+    """Whether a PNG, by its first and last `EDGE_BYTES`, has no transparent colour and no tag that
+    turns it."""
+    before, pixels, _ = head.partition(b"IDAT")
+    # Where the pixels begin late, a colour profile or a text may hide what is looked for.
+    return bool(pixels) and not any(word in before or word in tail for word in PNG_WORDS)
+
+
+def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, str]:
+    """Width, height, pixels that are not there, and note."""
     if path.suffix.lower() in TIFF_SUFFIXES:
-        return _read_tiff(path)
+        # A TIFF's parts may lie anywhere in it: only decoding shows whether they are all there.
+        import rasterio  # slow to import, and few data sets are TIFF
+
+        with rasterio.open(path) as raster:
+            _require_patch_size(raster.width, raster.height)
+            bands = 3 if raster.colorinterp[0].name == "palette" else raster.count
+            depth = 16 if raster.dtypes[0] == "uint16" else 8
+            note = _note(bands, depth, raster.colorinterp[-1].name == "alpha")
+        valid = valid_pixels(path)
+        return valid.shape[1], valid.shape[0], int((~valid).sum()), note
     with Image.open(path) as image:
         _require_patch_size(*image.size)
         width, height = image.size
+        bands, alpha = len(image.getbands()), image.mode in ("LA", "RGBA")
+        depth = head[24] if head.startswith(PNG_START) else 8
         # Palettes and CMYK become RGB as every viewer shows them: nothing to note.
-        note = _note(len(image.getbands()), 8) if image.mode in ("L", "LA", "RGBA") else ""
+        note = _note(bands, depth, alpha) if image.mode[0] in "LIR" else ""
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        transparent = image.has_transparency_data
     if orientation != 1:
-        note = "EXIF orientation applied"
+        note = "EXIF orientation applied; a mask must fit the upright image"
         if orientation >= 5:
             width, height = height, width
-    if not (head.startswith(JPEG_START) and tail.endswith(JPEG_END)):
+    ends = tail.endswith(PNG_END if head.startswith(PNG_START) else JPEG_END)
+    if ends and not transparent:
+        return width, height, 0, note
+    if not ends:
         # Cut off, or whole with something appended, as some cameras do.
         data = path.read_bytes()
         if (head.startswith(PNG_START) and PNG_END not in data) or (
             head.startswith(JPEG_START) and JPEG_END not in data[-APPENDED_BYTES:]
         ):
             raise InputError("the image cannot be read (the file is cut off)")
-        read_photo(path)
-    return width, height, note
+    return width, height, int((~valid_pixels(path)).sum()), note
 
 
-def _read_tiff(path: Path) -> tuple[int, int, str]:
-    # A TIFF's parts may lie anywhere in it: only decoding shows whether they are all there.
-    import rasterio  # slow to import, and few data sets are TIFF
+def valid_pixels(image: Path) -> NDArray[np.bool_]:
+    """bool (H, W): where a patch is there, neither transparent nor nodata."""
+    from salakseg.imagery.raster import open_image
 
-    with rasterio.open(path) as raster:
-        _require_patch_size(raster.width, raster.height)
-        bands = 3 if raster.colorinterp[0].name == "palette" else raster.count
-        note = _note(bands, 16 if raster.dtypes[0] == "uint16" else 8)
-    height, width = read_photo(path).shape[:2]
-    return width, height, note
+    with open_image(image) as source:
+        return source.read(0, 0, source.height, source.width)[1]
 
 
 def _require_patch_size(width: int, height: int) -> None:
@@ -221,8 +315,11 @@ def _require_patch_size(width: int, height: int) -> None:
         raise InputError(f"{width}×{height} pixels are no patch; cut it with salakseg patchify")
 
 
-def _note(bands: int, depth: int) -> str:
+def _note(bands: int, depth: int, alpha: bool = False) -> str:
     parts = []
+    if alpha:
+        bands -= 1
+        parts.append("transparent where alpha is 0")
     if bands == 1:
         parts.append("1 band, repeated three times")
     elif bands == 2:
@@ -234,39 +331,61 @@ def _note(bands: int, depth: int) -> str:
     return "; ".join(parts)
 
 
-def _check_mask(path: Path, size: tuple[int, int], mapping: ClassMapping) -> MaskCheck:
+def _check_mask(
+    path: Path, size: tuple[int, int], mapping: ClassMapping, image: Path | None
+) -> MaskCheck:
     try:
-        with Image.open(path) as image:
-            if image.size != size:
+        with open_mask(path) as stored:
+            if (stored.width, stored.height) != size:
+                turned = (stored.height, stored.width) == size
                 return MaskCheck(
                     problem="mask of another size",
-                    error=f"{image.width}×{image.height}, the image is {size[0]}×{size[1]}",
+                    error=f"{stored.width}×{stored.height}, the image is {size[0]}×{size[1]}"
+                    + " upright; turn the mask" * turned,
                 )
-        reading = read_mask(path, mapping)
+            return _count(stored, mapping, None if image is None else valid_pixels(image))
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
         return MaskCheck(problem="unreadable mask", error=_reason(error, os.fspath(path)))
-    counts = np.bincount(reading.labels.ravel(), minlength=256)
-    commonest = sorted(reading.unknown.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _count(stored: StoredMask, mapping: ClassMapping, there: NDArray[np.bool_] | None) -> MaskCheck:
+    """Count what a mask stores where its image is there."""
+    strips = []
+    for rows, values, valid in stored.strips():
+        if there is not None:
+            valid = there[rows] if valid is None else valid & there[rows]
+        strips.append((rows, values, valid))
+    size = stored.width * stored.height
+    if not stored.has_colors:
+        numbers = numbers_of(stored, strips, mapping.rows)
+        return MaskCheck(unknown_colors={}, turned=stored.turned, size=size, numbers=numbers)
+    counts, unknown, smeared = np.zeros(256, np.int64), Counter[str](), 0
+    for _, values, valid in strips:
+        part = labels_of_colors(values, valid, mapping, stored.lossy)
+        counts += Image.fromarray(part.labels).histogram()  # faster than np.bincount
+        unknown.update(part.unknown)
+        smeared += part.smeared
     return MaskCheck(
-        kind=reading.kind,
+        kind=stored.colors_kind,
         pixels=counts[: mapping.num_classes].tolist(),
         ignored=int(counts[IGNORE_INDEX]),
-        unknown=sum(reading.unknown.values()),
-        unknown_colors=dict(commonest[:MAX_COLORS_LISTED]),
-        smeared=reading.smeared,
+        unknown=unknown.total(),
+        unknown_colors=_commonest(unknown),
+        smeared=smeared,
+        turned=stored.turned,
     )
 
 
 def _compare_guess(guess: Path, mask: Path, mapping: ClassMapping) -> GuessCheck:
-    labels = read_mask(mask, mapping).labels
-    height, width = labels.shape
     try:
-        with Image.open(guess) as image:
-            if image.size != (width, height):
+        labels = read_mask(mask, mapping).labels
+        height, width = labels.shape
+        with open_mask(guess) as stored:
+            if (stored.width, stored.height) != (width, height):
                 return GuessCheck(
                     problem="guess of another size",
-                    error=f"{image.width}×{image.height}, its mask is {width}×{height}",
+                    error=f"{stored.width}×{stored.height}, its mask is {width}×{height}",
                 )
         guessed = read_mask(guess, mapping).labels
     # On damaged bytes a decoder may raise anything.

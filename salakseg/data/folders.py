@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,13 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salakseg.data.layout import LAYOUT, read_layout
+from salakseg.data.patch_names import PATCH_NAME as PATCH_NAME
+from salakseg.data.patch_names import PatchName, composed, understood
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.data.split import SPLITS
 from salakseg.errors import InputError
-from salakseg.imagery.photo import IMAGE_SUFFIXES
+from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES
 
-PATCH_NAME = re.compile(r"(.+)_patch_(\d{1,9})_(\d{1,9})", re.DOTALL)
 PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
+WHITE_LEVEL = "white_level"
+# What lies beside images for GDAL: no images themselves.
+SIDE_FILES = (".aux.xml", ".ovr", ".msk", ".tfw", ".pgw", ".jgw", ".wld", ".prj")
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,15 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
 
     Returns:
         The columns folder, base_image, row, column, image, mask ('' where there is none),
-        pixel_size, x, y as in patches.csv; and `base`, the number of the base image, from 0.
+        pixel_size, x, y as in patches.csv; `base`, the number of the base image, from 0; `parsed`,
+        whether name or layout.csv say that; `placed` and `mask_placed`, whether image and mask may
+        tell their place themselves; white_level.
 
     Raises:
         InputError: no images, no mask that fits any, a damaged layout.csv.
     """
-    names = ["folder", "base_image", "row", "column", "image", "mask", "pixel_size", "x", "y"]
+    names = ["folder", "base_image", "row", "column", "x", "y", "pixel_size", WHITE_LEVEL]
+    names += ["image", "mask", "parsed", "placed", "mask_placed"]
     columns: dict[str, list[Any]] = {name: [] for name in names}
     found_masks = 0
     for folder in folders:
@@ -118,26 +124,17 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         masks = _by_stem(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
         found_masks += len(masks)
         layout = _laid_out(data / folder.name / LAYOUT) if folder.layout else {}
-        unparsed: list[str] = []
+        said = understood(images.keys() - layout.keys())
+        placed = set() if layout else _may_be_placed([*images.values(), *masks.values()], folder)
+        rows = []
         for stem, image in images.items():
-            place = layout.get(stem)
-            if place is None:
-                match = PATCH_NAME.fullmatch(stem)
-                if match:
-                    place = (match[1], int(match[2]), int(match[3]), None, None, None)
-                else:
-                    unparsed.append(image)
-                    place = (stem, None, None, None, None, None)
-            values = (folder.name, *place[:3], image, masks.get(stem, ""), *place[3:])
-            for name, value in zip(columns, values, strict=True):
-                columns[name].append(value)
-        if unparsed:
-            problems.handled(
-                "name without row and column",
-                unparsed[0],
-                f"{plural(len(unparsed), 'image')} of {folder.name}/ not named "
-                "BASE_patch_ROW_COLUMN: each is its own base image",
-            )
+            mask = masks.get(stem, "")
+            place = layout.get(stem) or (*said.get(stem, PatchName(stem)), None, None)
+            parsed = stem in layout or stem in said
+            rows.append((folder.name, *place, image, mask, parsed, image in placed, mask in placed))
+        for name, values in zip(columns, zip(*rows, strict=True), strict=False):
+            columns[name] += values
+        _note_names(folder.name, images, said, problems)
         for stem in masks.keys() - images.keys():
             problems.handled("mask without image", masks[stem], "not used")
         if folder.unread:
@@ -156,56 +153,101 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
             f"{first}); a mask is found by its image's name, without the extension"
         )
     patches = pd.DataFrame(columns)
-    for name in ("row", "column", "x", "y"):
+    for name in ("row", "column", "x", "y", WHITE_LEVEL):
         patches[name] = patches[name].astype("Int64")
     patches["pixel_size"] = patches["pixel_size"].astype("float64")
-    patches["base"] = patches.groupby(["folder", "base_image"], sort=True).ngroup()
-    return patches
+    return number_bases(patches)
+
+
+def number_bases(patches: pd.DataFrame) -> pd.DataFrame:
+    """With `base`, the number of each patch's base image, from 0."""
+    numbers = patches.groupby(["folder", "base_image"], sort=True).ngroup()
+    return patches.assign(base=numbers)
+
+
+def _note_names(
+    folder: str, images: dict[str, str], said: dict[str, PatchName], problems: Problems
+) -> None:
+    """Say which names of other programs were taken for those of patches."""
+    others = [stem for stem in images if stem in said and "_patch_" not in stem]
+    if others:
+        bases = sorted({said[stem].base_image for stem in others})
+        problems.handled(
+            "names of patches",
+            images[others[0]],
+            f"{plural(len(others), 'image')} of {folder}/ named by rows and columns, or by pixels: "
+            f"patches of {plural(len(bases), 'base image')} ({first_of(bases)})",
+        )
+
+
+def _may_be_placed(paths: list[str], folder: Folder) -> set[str]:
+    """The files that may say, or beside which it may be said, where on Earth they lie."""
+    beside = {name for name in (*folder.image_files, *folder.mask_files) if name.endswith(".xml")}
+    return {
+        path
+        for path in paths
+        if path.lower().endswith(TIFF_SUFFIXES)
+        or (beside and f"{path.rpartition('/')[2]}.aux.xml" in beside)
+    }
 
 
 def guesses_of(folders: list[Folder]) -> dict[str, str]:
     """Mask → the model's guess that it began as; paths relative to DATA. No guess is a label."""
     found = {}
     for folder in folders:
-        guesses = {
-            name.rpartition(".")[0]: name
-            for name in sorted(folder.guess_files)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        }
-        for mask in folder.mask_files if guesses else ():
-            if guess := guesses.get(mask.rpartition(".")[0]):
-                mask_path = PurePosixPath(folder.name, folder.masks, mask)
-                found[str(mask_path)] = str(PurePosixPath(folder.name, "guess", guess))
+        guesses, _ = files_by_stem(folder.guess_files)
+        masks, _ = files_by_stem(folder.mask_files if guesses else ())
+        for stem in masks.keys() & guesses.keys():
+            mask_path = PurePosixPath(folder.name, folder.masks, masks[stem][0])
+            guess_path = PurePosixPath(folder.name, "guess", guesses[stem][0])
+            found[str(mask_path)] = str(guess_path)
     return found
+
+
+def files_by_stem(names: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Name without extension, composed → the image files of that name, sorted; and other files.
+
+    The one rule for which files are images: by their extension (`IMAGE_SUFFIXES`, in any case), not
+    hidden, and nothing that lies beside an image for GDAL.
+    """
+    found: dict[str, list[str]] = {}
+    other: list[str] = []
+    for name in sorted(names):
+        stem, dot, suffix = name.rpartition(".")
+        if name.startswith(".") or name.lower().endswith(SIDE_FILES):
+            continue
+        if dot + suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(composed(stem), []).append(name)
+        else:
+            other.append(name)
+    return found, other
 
 
 def _by_stem(where: str, names: list[str], what: str, problems: Problems) -> dict[str, str]:
-    """Name without extension → path relative to DATA, in the order of the names."""
-    found: dict[str, str] = {}
-    other: list[str] = []
-    for name in sorted(names):
-        stem, _, suffix = name.rpartition(".")
-        path = f"{where}/{name}"
-        if name.startswith("."):
-            continue  # what systems leave behind
-        if not _is_text(name):
-            problems.handled("file name", ascii(path)[1:-1], f"no Unicode: the {what} is not used")
-        elif f".{suffix.lower()}" not in IMAGE_SUFFIXES:
-            other.append(path)
-        elif stem in found:
+    """Name without extension, composed → path relative to DATA, in the order of the names."""
+    text = []
+    for name in names:
+        if _is_text(name):
+            text.append(name)
+        elif not name.startswith("."):
+            shown = ascii(f"{where}/{name}")[1:-1]
+            problems.handled("file name", shown, f"no Unicode: the {what} is not used")
+    found, other = files_by_stem(text)
+    for first, *more in found.values():
+        for name in more:
             problems.fatal(
-                f"two {what}s of one name", path, f"{found[stem]} is there too; remove one of them"
+                f"two {what}s of one name",
+                f"{where}/{name}",
+                f"{where}/{first} is there too; remove one of them",
             )
-        else:
-            found[stem] = path
     if other:
         problems.handled(
             "other file",
-            other[0],
+            f"{where}/{other[0]}",
             f"{plural(len(other), 'file')} of {where}/ with an extension other than "
             f"{' '.join(IMAGE_SUFFIXES)}: not used",
         )
-    return found
+    return {stem: f"{where}/{first}" for stem, (first, *_) in found.items()}
 
 
 def _is_text(name: str) -> bool:
@@ -242,12 +284,14 @@ def _why_nothing(data: Path, folders: list[Folder]) -> str:
 
 
 def _laid_out(path: Path) -> dict[str, tuple[Any, ...]]:
-    """Patch → base image, row, column, pixel size, x, y."""
+    """Patch → base image, row, column, x, y, pixel size, white level."""
     places = {}
     for patch, row in read_layout(path, PLACE_COLUMNS).items():
-        row_number, column, x, y = (int(row[name]) for name in ("row", "column", "x", "y"))
+        numbers = (int(row[name]) for name in ("row", "column", "x", "y"))
         size = float(row["pixel_size"]) if row["pixel_size"] else None
-        places[patch] = (row["base_image"], row_number, column, size, x, y)
+        level = row.get(WHITE_LEVEL) or ""
+        white = int(level) if level.isdecimal() else None
+        places[composed(patch)] = (composed(row["base_image"]), *numbers, size, white)
     return places
 
 
@@ -289,8 +333,9 @@ def read_split_file(path: Path, bases: pd.DataFrame, problems: Problems) -> NDAr
     strangers: list[str] = []
     for line, row in rows:
         where = f"{path}, line {line}"
-        name, split = (row["base_image"] or "").strip(), (row["split"] or "").strip().lower()
-        folder = _as_folder(row.get("folder") or "")
+        name = composed((row["base_image"] or "").strip())
+        split = (row["split"] or "").strip().lower()
+        folder = composed(_as_folder(row.get("folder") or ""))
         if split == "mixed":
             raise InputError(
                 f"{where}: {name} is 'mixed' (its index was made with --split-by patch); "
@@ -340,7 +385,7 @@ def read_labeled_list(path: Path, patches: pd.DataFrame, problems: Problems) -> 
     Raises:
         InputError: a name of nothing in the data, or of two things.
     """
-    stems = [name.rpartition("/")[2].rpartition(".")[0] for name in patches["image"]]
+    stems = [composed(PurePosixPath(name).stem) for name in patches["image"]]
     folders, base_numbers = patches["folder"].tolist(), patches["base"].to_numpy()
     places = _places(zip(folders, stems, strict=True))
     bases = base_images_of(patches)
@@ -349,7 +394,7 @@ def read_labeled_list(path: Path, patches: pd.DataFrame, problems: Problems) -> 
     allowed = np.zeros(len(patches), bool)
     unknown: list[str] = []
     for line in _read_lines(path):
-        text = line.strip().replace("\\", "/")
+        text = composed(line.strip().replace("\\", "/"))
         if not text or text.startswith("#"):
             continue
         if text.lower().endswith(IMAGE_SUFFIXES):
@@ -382,7 +427,7 @@ def _places(keys: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, int]]]
     """Name → (folder, position) of each that has it."""
     places: dict[str, list[tuple[str, int]]] = {}
     for position, (folder, name) in enumerate(keys):
-        places.setdefault(name, []).append((folder, position))
+        places.setdefault(composed(name), []).append((composed(folder), position))
     return places
 
 

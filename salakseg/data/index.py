@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import (
-    JPEG_COLOR_DISTANCE,
     ClassMapping,
     find_class_mapping,
     packaged_class_mapping,
@@ -28,7 +26,7 @@ from salakseg.classes import (
 )
 from salakseg.console import console
 from salakseg.data.check_cache import CheckCache
-from salakseg.data.checks import GuessCheck, ImageCheck, MaskCheck
+from salakseg.data.checks import GuessCheck, ImageCheck, counted
 from salakseg.data.folders import (
     base_images_of,
     find_folders,
@@ -38,7 +36,15 @@ from salakseg.data.folders import (
     read_split_file,
 )
 from salakseg.data.index_report import draw_preview, print_report
-from salakseg.data.problems import SHOWN, Problems, plural
+from salakseg.data.mask_doctor import (
+    NO_CLASS_IN_IT,
+    mask_items,
+    take_masks,
+    understand,
+    with_said_values,
+)
+from salakseg.data.places import note_masks_elsewhere, take_places
+from salakseg.data.problems import Problems, plural
 from salakseg.data.split import (
     HELD_OUT,
     SPLIT_BY,
@@ -57,8 +63,6 @@ from salakseg.imagery.drawing import Picture
 FORMAT = "salakseg-index-1"
 PATCH_COLUMNS = ["folder", "base_image", "row", "column", "image", "mask", "width", "height"]
 PATCH_COLUMNS += ["bytes", "split", "pixel_size", "x", "y"]
-# More unknown colours than this, and it is the mapping that is wrong, not the masks.
-MAX_UNKNOWN_SHARE = 0.5
 LARGEST_PATCH = 1024  # pixels a side
 
 
@@ -83,6 +87,8 @@ def index(
     *,
     out: Path | str = Path("index"),
     class_mapping: Path | str | None = None,
+    mask_values: str | None = None,
+    mask_offset: int | None = None,
     val_split: float = 0.2,
     split_by: str = "base",
     split_file: Path | str | None = None,
@@ -98,6 +104,10 @@ def index(
         out: where the index goes; a good one is replaced only by another good one.
         class_mapping: class names and colours; else DATA/class_mapping.csv, the one in the working
             directory, or the packaged one.
+        mask_values: what the numbers of grey masks stand for, as in "0:Land,255:Water", `-` for no
+            class; else by the column mask_value of the class mapping, or by all masks together.
+        mask_offset: the number that is the mapping's first row, the others counting up from it;
+            smaller ones are no class.
         val_split: share of the labelled patches to hold out for validation.
         split_by: what stays together: `base` image, `block` of consecutive frames, `folder`, or
             single `patch` (which leaks).
@@ -126,35 +136,49 @@ def index(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"--num-workers {num_workers}: must not be negative")
     mapping_path = find_class_mapping(class_mapping, data)
-    mapping = read_class_mapping(mapping_path)
+    mapping = with_said_values(read_class_mapping(mapping_path), mask_values, mask_offset)
     _say_mapping(mapping, mapping_path)
 
     problems = Problems()
     folders = find_folders(data)
     patches, guesses = pair(data, folders, problems), guesses_of(folders)
-    bases = base_images_of(patches)
-    roles = read_split_file(split_file, bases, problems) if split_file else None
-    allowed = read_labeled_list(labeled_list, patches, problems) if labeled_list else None
-    problems.stop_if_fatal(out)
     listed = {*patches["image"], *patches["mask"], *guesses.values()}
     checks = CheckCache(out / "checked.json.gz", data, mapping, cache)
     found_masks = int((patches["mask"] != "").sum())
-    if roles is not None:
-        patches.loc[np.isin(roles, ("unlabeled", "exclude"))[patches["base"]], "mask"] = ""
-    if allowed is not None:
-        patches.loc[~allowed, "mask"] = ""
-
     with worker_processes(num_workers) as pool:
+
+        def footprints(names: list[str]) -> dict[str, Any]:
+            found = zip(names, checks.footprints(pool, names) if names else (), strict=True)
+            return {name: one for name, one in found if one.transform}
+
+        of_images = footprints(patches["image"][patches["placed"]].tolist())
+        patches = take_places(patches, of_images, problems)
+        bases = base_images_of(patches)
+        roles = read_split_file(split_file, bases, problems) if split_file else None
+        allowed = read_labeled_list(labeled_list, patches, problems) if labeled_list else None
+        if roles is not None:
+            patches.loc[np.isin(roles, ("unlabeled", "exclude"))[patches["base"]], "mask"] = ""
+        if allowed is not None:
+            patches.loc[~allowed, "mask"] = ""
+        placed = patches["mask_placed"] & (patches["mask"] != "") & patches["image"].isin(of_images)
+        of_masks = footprints(patches["mask"][placed].tolist())
+        note_masks_elsewhere(patches[placed], of_images | of_masks, problems)
+        problems.stop_if_fatal(out)
+
         images = checks.images(pool, patches["image"].tolist())
         _take_images(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
-        columns = (patches[name].iloc[rows] for name in ("mask", "width", "height"))
-        masks = checks.masks(pool, list(zip(*columns, strict=True)))
-        pixels, kinds = _take_masks(patches, rows, masks, mapping, mapping_path, problems)
+        masks = checks.masks(pool, mask_items(patches, rows, images))
+        mask_names = patches["mask"].iloc[rows].tolist()
+        mapping, numbers, doubts = understand(mask_names, masks, mapping, problems)
         patch_size = _patch_size(patches, problems)
         problems.stop_if_fatal(out)
+        masks = [counted(check, mapping) for check in masks]
+        changed, corrected = checks.changes(mask_names, masks, mapping)
+        pixels, kinds = take_masks(patches, rows, masks, mapping, mapping_path, problems)
+        problems.stop_if_fatal(out)
         guessed = _compare_with_guesses(
-            patches, guesses, lambda some: checks.guesses(pool, some), problems
+            patches, guesses, lambda some: checks.guesses(pool, some, mapping), problems
         )
 
         labelled = (patches["mask"] != "").to_numpy()
@@ -204,6 +228,10 @@ def index(
         "labelled": int((labelled & (patches["split"] != "exclude")).sum()),
         "splits": {name: int((patches["split"] == name).sum()) for name in SPLITS},
         "mask_kinds": kinds,
+        "mask_numbers": numbers,
+        "mask_doubts": doubts,
+        "masks_without_class": sum(row[1] == NO_CLASS_IN_IT for row in problems.rows),
+        "white_level": _white_level(patches, problems),
         "guessed": guessed,
         "folders": _by_folder(bases),
         "class_pixels": _class_pixels(table, mapping),
@@ -214,10 +242,10 @@ def index(
     preview = draw_preview(data, table, mapping, summary["class_pixels"])
     _write(out, table, base_table, problems, preview, summary)
     checks.save(listed)
-    if checks.masks_changed:
+    if changed:
         console.print(
-            f"{plural(checks.masks_changed, 'mask')} changed since the last index: at least "
-            f"{checks.pixels_corrected:,} pixels corrected"
+            f"{plural(changed, 'mask')} changed since the last index: at least "
+            f"{corrected:,} pixels corrected"
         )
     print_report(summary, table, mapping, problems, out)
     return summary
@@ -276,111 +304,43 @@ def _say_mapping(mapping: ClassMapping, path: Path) -> None:
 
 def _take_images(patches: pd.DataFrame, checks: list[ImageCheck], problems: Problems) -> None:
     """Put sizes into `patches`, 0 where an image cannot be used; note what is odd."""
-    for name in ("width", "height", "bytes"):
-        patches[name] = np.fromiter((getattr(check, name) for check in checks), np.int64)
     odd: dict[tuple[str, str], list[str]] = {}
+    sizes = []
     for check, folder, image in zip(checks, patches["folder"], patches["image"], strict=True):
+        empty = 0 < check.nodata == check.width * check.height
         if check.error:
             problems.handled("unreadable image", image, f"{check.error}: left out")
+        elif empty:
+            problems.handled("nothing in the image", image, "all transparent or nodata: left out")
         elif check.note:
             odd.setdefault((folder, check.note), []).append(image)
+        if check.nodata and not empty:
+            odd.setdefault((folder, "in part transparent or nodata"), []).append(image)
+        sizes.append((0, 0) if empty else (check.width, check.height))
+    patches[["width", "height"]] = np.array(sizes, np.int64)
+    patches["bytes"] = np.fromiter((check.bytes for check in checks), np.int64)
     for (folder, note), images in odd.items():
         problems.handled("kind of image", images[0], f"{len(images)} of {folder}/: {note}")
     if not patches["width"].any():
         problems.fatal(
             "no readable image",
             patches["image"].iloc[0],
-            f"none of the {plural(len(patches), 'image')} can be read ({checks[0].error})",
+            f"none of the {plural(len(patches), 'image')} can be used "
+            f"({checks[0].error or 'all transparent or nodata'})",
         )
 
 
-def _take_masks(
-    patches: pd.DataFrame,
-    rows: NDArray[np.int64],
-    checks: list[MaskCheck],
-    mapping: ClassMapping,
-    mapping_path: Path,
-    problems: Problems,
-) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """int64 (patches, 1 + K): pixels ignored and of each class; and how many masks of each kind.
-
-    A mask that cannot be used is taken out of `patches`.
-    """
-    pixels = np.zeros((len(patches), 1 + mapping.num_classes), np.int64)
-    paths = patches["mask"].to_numpy(object).copy()
-    folders = patches["folder"].to_numpy(object)
-    kinds: Counter[str] = Counter()
-    kinds_of: dict[str, set[str]] = {}
-    unknown: Counter[str] = Counter()
-    unknown_pixels = 0
-    for row, check in zip(rows.tolist(), checks, strict=True):
-        path = paths[row]
-        if check.error:
-            problems.handled(check.problem, path, f"{check.error}: the mask is not used")
-            paths[row] = ""
-            continue
-        kinds[check.kind] += 1
-        kinds_of.setdefault(folders[row], set()).add(check.kind)
-        pixels[row] = (check.ignored, *check.pixels)
-        if check.unknown:
-            unknown_pixels += check.unknown
-            unknown.update(check.unknown_colors)
-            problems.handled(
-                "unknown colour", path, f"{_colors(check.unknown_colors, mapping)}: ignored (255)"
-            )
-        if check.smeared:
-            problems.handled(
-                "JPEG mask",
-                path,
-                f"{check.smeared} pixels have no class colour; given to the nearest within "
-                f"{JPEG_COLOR_DISTANCE:.0f} steps of RGB or half the gap between two class "
-                "colours; masks are better saved as PNG",
-            )
-    # An image that cannot be read has no use for its mask.
-    paths[(patches["width"] == 0).to_numpy()] = ""
-    patches["mask"] = paths
-    for folder, found in kinds_of.items():
-        for colors, numbers in (
-            ("grey colours", "row numbers"),
-            ("palette colours", "palette row numbers"),
-        ):
-            if {colors, numbers} <= found:
-                problems.fatal(
-                    "two kinds of mask",
-                    folder,
-                    f"some masks look like {colors}, others like {numbers}: one reading is wrong; "
-                    "save them as RGB",
-                )
-    total = int(pixels.sum())
-    if len(rows) and not kinds:
-        problems.fatal(
-            "no usable mask",
-            next(row[2] for row in problems.rows if "mask is not used" in row[3]),
-            f"none of the {plural(len(rows), 'mask')} can be used; the first: {checks[0].error}",
+def _white_level(patches: pd.DataFrame, problems: Problems) -> int | None:
+    """The one of the patches' photographs, as `patchify` has found it; None for 8 bits."""
+    levels = patches["white_level"].dropna().value_counts()
+    if len(levels) > 1:
+        problems.handled(
+            "two white levels",
+            patches["image"][patches["white_level"] == levels.index[1]].iloc[0],
+            f"cut with {', '.join(map(str, sorted(levels.index)))}: maps are made with "
+            f"{levels.index[0]}; cut all photographs together, or with one --white-level",
         )
-    if total and unknown_pixels > MAX_UNKNOWN_SHARE * total:
-        common = dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN])
-        problems.fatal(
-            "wrong class mapping",
-            mapping_path.as_posix(),
-            f"{unknown_pixels / total:.0%} of the mask pixels have colours that it does not hold "
-            f"(most: {_colors(common, mapping)}); give the right one with --class-mapping, or put "
-            "it into DATA as class_mapping.csv",
-        )
-    return pixels, dict(sorted(kinds.items()))
-
-
-def _colors(counts: Mapping[str, int], mapping: ClassMapping) -> str:
-    """'1 2 3 × 40 pixels (nearest: Water)' for each colour or value."""
-    texts = []
-    for color, count in counts.items():
-        parts = tuple(int(part) for part in color.split())
-        if len(parts) == 3:
-            near = f"nearest: {mapping.nearest_name(parts)}"
-        else:
-            near = f"the mapping's rows are 0 to {len(mapping.rows) - 1}"
-        texts.append(f"{color} × {plural(count, 'pixel')} ({near})")
-    return ", ".join(texts)
+    return int(levels.index[0]) if len(levels) else None
 
 
 def _patch_size(patches: pd.DataFrame, problems: Problems) -> int:

@@ -93,7 +93,15 @@ def print_report(
     )
     if summary["mask_kinds"]:
         kinds = ", ".join(f"{count} as {kind}" for kind, count in summary["mask_kinds"].items())
-        console.print(f"Masks read: {kinds}")
+        numbers = f": {summary['mask_numbers']}" if summary["mask_numbers"] else ""
+        console.print(f"Masks read: {kinds}{numbers}")
+    if summary["mask_doubts"]:
+        console.print(f"WARNING: {summary['mask_doubts']}")
+    if summary["masks_without_class"]:
+        console.print(
+            f"Masks without a pixel of a class: {summary['masks_without_class']}; their patches "
+            "are used as unlabelled"
+        )
     if guessed := summary["guessed"]:
         console.print(
             f"{plural(guessed['base_images'], 'photograph')} began as a model's guess: "
@@ -163,6 +171,8 @@ def _report_classes(summary: dict[str, Any], table: pd.DataFrame, mapping: Class
         rows.append((name, f"{sum(counts) / max(1, sum(totals.values())):.2%}", *shares, bases))
     _print_table(("class", "share", *pixels, "base images"), rows)
     absent = [name for name in mapping.names if not any(pixels[split][name] for split in pixels)]
+    if len(absent) == len(mapping.names) - 1:
+        console.print("WARNING: the masks hold a single class: there is nothing to tell apart")
     if absent:
         console.print(f"WARNING: no pixel of {', '.join(absent)} in any mask")
     for split in pixels:

@@ -36,7 +36,6 @@ from rasterio.windows import Window
 from salakseg.classes import (
     IGNORE_INDEX,
     ClassMapping,
-    grey_step,
     read_class_mapping,
     read_mask,
     sizes_agree,
@@ -54,6 +53,7 @@ from salakseg.imagery.photo import (
     read_photo,
     rgb8_of,
 )
+from salakseg.masks import StoredMask, as_image, open_mask, packed
 
 PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png")
 RECORD = ".patchify.json"
@@ -110,18 +110,14 @@ class Strips:
     Attributes:
         read: (top, bottom) → the rows between, (h, W) or (h, W, bands).
         valid: (top, bottom) → (h, W), 0 where the file says nodata; None where it has no such word.
-        palette: colours of a palette image, one after the other.
         place: pixel size, crs and transform as in layout.csv; empty where not known.
-        smeared: what `read_mask` did to a JPEG mask, in words.
     """
 
     width: int
     height: int
     read: Callable[[int, int], NDArray[Any]]
     valid: Callable[[int, int], NDArray[Any]] | None = None
-    palette: list[int] | None = None
     place: tuple[str, str, str] = ("", "", "")
-    smeared: str = ""
 
 
 def patchify(
@@ -337,8 +333,8 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
     flat = 0
     with (
         _open_photo(photo.path) as image,
-        _open_mask(photo.mask, mapping) as mask,
-        _open_mask(photo.guess, mapping) as guess,
+        _open_mask(photo.mask, mapping, cut.notes) as mask,
+        _open_mask(photo.guess, mapping, {}) as guess,
     ):
         width, height = image.width, image.height
         if mask is not None:
@@ -346,10 +342,6 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
             if (mask.width, mask.height) != (image.width, image.height):
                 cut.notes["Photo and mask differ in size, cropped to the part they share"] = (
                     f"photo {image.width}×{image.height}, mask {mask.width}×{mask.height}"
-                )
-            if mask.smeared:
-                cut.notes["JPEG masks, their smeared colours given to the nearest class"] = (
-                    mask.smeared
                 )
             if exif_orientation(photo.path) != 1:
                 cut.notes[
@@ -360,9 +352,9 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
             pixels = image.read(y, bottom)
             valid = None if image.valid is None else image.valid(y, bottom)
             labels = [
-                (kind, strips.read(y, bottom), strips.palette)
-                for kind, strips in (("masks", mask), ("guess", guess))
-                if strips is not None
+                (kind, stored, *stored.read(y, bottom))
+                for kind, stored in (("masks", mask), ("guess", guess))
+                if stored is not None
             ]
             for column, x in enumerate(patch_places(width, size)):
                 right = min(x + size, width)
@@ -372,9 +364,11 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
                 name = f"{base}_patch_{row:03d}_{column:03d}"
                 patch = pixels[:, x:right]
                 flat += bool((patch == patch[0, 0]).all())
-                _write_png(target / "images" / f"{name}.png", patch)
-                for kind, values, palette in labels:
-                    _write_png(target / kind / f"{name}.png", values[:, x:right], palette)
+                _write_png(target / "images" / f"{name}.png", Image.fromarray(patch))
+                for kind, stored, values, filled in labels:
+                    here = None if filled is None else filled[:, x:right]
+                    picture, options = as_image(values[:, x:right], here, stored)
+                    _write_png(target / kind / f"{name}.png", picture, **options)
                 place = (row, column, x, y, right - x, bottom - y, image.width, image.height)
                 cut.rows.append((name, base, *place, *image.place, photo.source))
         if cut.nodata:
@@ -427,85 +421,38 @@ def _place_of(raster: Any) -> tuple[str, str, str]:
 
 
 @contextmanager
-def _open_mask(path: Path | None, mapping: ClassMapping | None) -> Iterator[Strips | None]:
-    """A mask's values, to be cut and written as PNG so that `read_mask` finds the same classes.
+def _open_mask(
+    path: Path | None, mapping: ClassMapping | None, notes: dict[str, str]
+) -> Iterator[StoredMask | None]:
+    """A mask, to be cut and written as PNG so that `read_mask` finds the same classes.
 
-    Values and palettes stay as they are, with three exceptions: grey of less than 8 bits becomes
-    8-bit; integers beyond 16 bits become 65535, which no mapping holds; a JPEG's smeared colours
-    could not be told from wrong ones in a PNG, so its pixels become the colours of the classes
-    that `read_mask` finds, transparent where it finds none.
+    Of a JPEG the smeared colours could not be told from wrong ones in a PNG, so its pixels become
+    the colours of the classes that `read_mask` finds, transparent where it finds none; `notes` says
+    so.
     """
     if path is None:
         yield None
         return
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        with _reading(path), Image.open(path) as image:
-            image.load()
-        smeared = ""
-        palette = image.getpalette() if image.mode == "P" else None
-        values = np.asarray(image)
-        if image.format == "JPEG":
-            if mapping is None:
-                raise _needs_mapping(path)
-            reading = read_mask(path, mapping)
-            alpha = np.where(reading.labels == IGNORE_INDEX, 0, 255).astype(np.uint8)
-            values = np.dstack([mapping.palette[reading.labels], alpha])
-            smeared = (
-                f"{reading.smeared} pixels smeared, {sum(reading.unknown.values())} too far from "
-                "any class"
-            )
-        elif image.mode == "L":
-            values = values // grey_step(image, path)
-        elif image.mode not in ("RGB", "RGBA", "P", "1", "I", "I;16"):
-            raise _no_mask(path, f"an image of the kind {image.mode!r}")
-        height, width = values.shape[:2]
-        yield Strips(
-            width,
-            height,
-            lambda top, bottom: _as_png_values(values[top:bottom]),
-            palette=palette,
-            smeared=smeared,
-        )
-        return
-    with _reading(path):
-        raster = _open_raster(path)
-    with raster:
-        one_band = raster.count == 1 and np.issubdtype(raster.dtypes[0], np.integer)
-        if not one_band and (raster.count, raster.dtypes[0]) not in ((3, "uint8"), (4, "uint8")):
-            raise _no_mask(path, f"{raster.count} bands of {raster.dtypes[0]}")
-
-        def read(top: int, bottom: int) -> NDArray[Any]:
-            with _reading(path):
-                bands = np.moveaxis(raster.read(window=_rows_of(raster, top, bottom)), 0, 2)
-            return _as_png_values(bands[..., 0] if one_band else bands)
-
-        palette = None
-        if raster.colorinterp[0].name == "palette":
-            colors = raster.colormap(1)
-            palette = [band for value in sorted(colors) for band in colors[value][:3]]
-        yield Strips(raster.width, raster.height, read, palette=palette)
-
-
-def _as_png_values(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers as 8 or 16 bits; what fits neither as 65535."""
-    if values.dtype in (np.uint8, np.bool_):
-        return values
-    return np.where((values >= 0) & (values <= 65535), values, 65535).astype(np.uint16)
-
-
-def _no_mask(path: Path, kind: str) -> InputError:
-    return InputError(
-        f"{path}: {kind}, which holds no class colours or row numbers; save the mask as 8-bit RGB "
-        "or 8-bit grey PNG"
+    with open_mask(path) as stored:
+        if not stored.lossy:
+            yield stored
+            return
+    if mapping is None:
+        raise _needs_mapping(path)
+    reading = read_mask(path, mapping)
+    colors, valid = packed(mapping.palette[reading.labels]), reading.labels != IGNORE_INDEX
+    notes["JPEG masks, their smeared colours given to the nearest class"] = (
+        f"{reading.smeared} pixels smeared, {sum(reading.unknown.values())} too far from any class"
+    )
+    height, width = reading.labels.shape
+    yield StoredMask(
+        width, height, "RGBA", lambda top, bottom: (colors[top:bottom], valid[top:bottom])
     )
 
 
-def _write_png(path: Path, pixels: NDArray[Any], palette: list[int] | None = None) -> None:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if palette is not None:
-        image.putpalette(palette)
+def _write_png(path: Path, image: Image.Image, **options: Any) -> None:
     with atomic_path(path) as temporary:
-        image.save(temporary, "PNG", compress_level=PNG_LEVEL)
+        image.save(temporary, "PNG", compress_level=PNG_LEVEL, **options)
 
 
 # ------------------------------------------------------------------ what is done

@@ -23,9 +23,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from salakseg.classes import ClassMapping, read_mask
+from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
 from salakseg.console import console, progress
-from salakseg.data.checks import JPEG_END, JPEG_START, PNG_START
+from salakseg.data.checks import (
+    EDGE_BYTES,
+    EXIF_ORIENTATION,
+    JPEG_END,
+    JPEG_START,
+    says_nothing_more,
+)
 from salakseg.data.index import Index, read_index
 from salakseg.data.workers import worker_processes
 from salakseg.errors import InputError, WorkError
@@ -37,7 +43,8 @@ from salakseg.files import (
     sha256_of,
     write_text,
 )
-from salakseg.imagery.photo import read_photo
+from salakseg.imagery.raster import open_image
+from salakseg.masks import PNG_START
 
 SHARDS_FORMAT = "salakseg-shards-1"
 # Names of the tars by what `index` calls a patch.
@@ -48,6 +55,7 @@ STREAMS = {
     "unlabeled": "unlabeled",
 }
 TAR_BLOCK = 512
+GREY, RGB, RGBA = 0, 2, 6  # colour types of PNG
 AGAIN = "index the data again"
 # A sample's headers, paddings, .json and .mask.png are taken as this many bytes when shards are
 # planned and the disk is checked; a 256-pixel mask is 1 to 6 KB.
@@ -146,6 +154,8 @@ def shard(
             for name, rows in plan.items()
         ],
     }
+    if index.summary.get("white_level") is not None:
+        manifest["white_level"] = index.summary["white_level"]
     write_text(out / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     (out / ".plan").unlink()
     _report(manifest, out)
@@ -173,6 +183,7 @@ def _report(manifest: dict[str, Any], out: Path) -> None:
 
 def _fingerprint(index_dir: Path, index: Index, shard_size: int) -> str:
     """Tells apart what the shards would be made from; DATA may have moved without changing it."""
+    white_level = index.summary.get("white_level")
     content = json.dumps(
         [
             SHARDS_FORMAT,
@@ -180,6 +191,7 @@ def _fingerprint(index_dir: Path, index: Index, shard_size: int) -> str:
             index.mapping.as_plain(),
             index.patch_size,
             shard_size,
+            *([] if white_level is None else [white_level]),
         ]
     )
     return sha256(content.encode()).hexdigest()
@@ -312,13 +324,20 @@ def _sample(data: Path, mapping: ClassMapping, row: Any) -> dict[str, bytes] | N
         "re_encoded": extension is None,
     }
     sample = {"json": json.dumps(described, ensure_ascii=False, default=np.generic.item).encode()}
+    there = _alpha(content)
     if extension is None:
-        content, extension = _encode_png(read_photo(data / row.image)), "png"
+        with open_image(data / row.image) as source:
+            pixels, there = source.read(0, 0, source.height, source.width)
+        if not there.all():
+            pixels = np.dstack([pixels, np.where(there, 255, 0).astype(np.uint8)])
+        content, extension = _encode_png(pixels), "png"
     sample[extension] = content
     if row.mask:
         labels = read_mask(data / row.mask, mapping).labels
         if labels.shape != (row.height, row.width):
             raise InputError(f"{data / row.mask}: has changed since it was indexed; {AGAIN}")
+        if there is not None:
+            labels[~there] = IGNORE_INDEX
         sample["mask.png"] = _encode_png(labels)
     return sample
 
@@ -356,16 +375,31 @@ def damage_of(content: bytes) -> str | None:
 def plain_extension(content: bytes) -> str | None:
     """`png` or `jpg` where the stream can decode the file as it is; None where it cannot.
 
-    Plain is 8 bits a band and upright; everything else is turned by the rule of `imagery.photo`.
+    Plain is 8 bits a band and upright, transparent by a band alone; everything else is read by
+    `imagery.raster`, and stored anew.
     """
+    if content.startswith(PNG_START):
+        depth, kind = content[24:26]
+        if depth != 8 or kind not in (GREY, RGB, RGBA):
+            return None
+        if says_nothing_more(content[:EDGE_BYTES], content[-EDGE_BYTES:]):
+            return "png"
     try:
         with Image.open(io.BytesIO(content)) as image:
             extension = {"PNG": "png", "JPEG": "jpg"}.get(image.format or "")
-            # Only where there is any: asking a PNG for it decodes the whole picture.
-            upright = "exif" not in image.info or image.getexif().get(0x0112, 1) == 1
-            return extension if upright and image.mode in ("RGB", "L") else None
+            plain = image.mode in ("RGB", "L", "RGBA") and "transparency" not in image.info
+            upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
+            return extension if plain and upright else None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return None
+
+
+def _alpha(content: bytes) -> NDArray[np.bool_] | None:
+    """bool (H, W): where a patch of red, green, blue and alpha is there; None without alpha."""
+    if content.startswith(PNG_START) and content[25] == RGBA:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.getchannel("A")) > 0
+    return None
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -454,6 +488,8 @@ class Shards:
             base_image, ignored, `pixels NAME` (Int64, missing where no mask), and where the image
             and the mask lie in the tar (offset, bytes, crc; mask_bytes 0 where no mask).
         fingerprint: tells apart shards of different content.
+        white_level: the value of full brightness of the 16-bit photographs that the patches were
+            cut from; None where they had 8 bits, or it is not known.
     """
 
     folder: Path
@@ -462,6 +498,7 @@ class Shards:
     pixel_size: float | None
     samples: pd.DataFrame
     fingerprint: str
+    white_level: int | None = None
 
     def split(self, split: str) -> pd.DataFrame:
         """The samples of one split, numbered from 0."""
@@ -507,6 +544,7 @@ def read_shards(folder: Path = Path("shards")) -> Shards:
             manifest["pixel_size"],
             samples,
             manifest["fingerprint"],
+            manifest.get("white_level"),
         )
     except (KeyError, TypeError, OSError) as error:
         raise InputError(

@@ -118,7 +118,12 @@ def evaluate(
         if reading is None and own.is_file():
             reading = read_class_mapping(own)
         first = load_model(paths[0], target, generator, reading)
-        source = ImageFolder(data, reading or first.mapping)
+        masks = (
+            first.mapping
+        )  # knows what numbers in masks stand for, where the classes are the same
+        if reading is not None and (reading.values or reading.rows != masks.rows):
+            masks = reading
+        source = ImageFolder(data, masks)
 
     models = [first]  # that of each side which the pictures are of
 

@@ -27,15 +27,17 @@ from salakseg.classes import (
     at_size,
     read_mask,
     sizes_agree,
+    understood_files,
 )
 from salakseg.console import progress
-from salakseg.data.folders import PATCH_NAME
+from salakseg.data.folders import files_by_stem
+from salakseg.data.patch_names import PatchName, composed, understood
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, Patches, read_split
 from salakseg.errors import InputError
 from salakseg.files import require_folder
+from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.imagery.drawing import Picture
-from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.mapping.classify import classify
 from salakseg.metrics import LEVELS, confusion_matrices, confusion_matrix, count
@@ -292,18 +294,21 @@ class ShardSplit:
 class ImageFolder:
     """A folder with `images/` and `masks/` of any size, to score on; attributes as `ShardSplit`'s.
 
-    An image named as a patch (`BASE_patch_ROW_COLUMN`) belongs to its base image, any other is one.
+    An image named as a patch (see `data.patch_names`) belongs to its base image, any other is one.
     """
 
     def __init__(self, folder: Path, mapping: ClassMapping) -> None:
-        """Raises `InputError` where no image has a mask."""
-        self.pairs, without_mask = _pair(folder)
-        self.folder, self.mapping, self.pixel_size = folder, mapping, None
+        """Raises `InputError` where no image has a mask, a mask is of other ground, or it is not
+        clear what the masks hold."""
+        self.pairs, without_mask, passed_over = _pair(folder)
+        self.mapping, read = understood_files([mask for _, mask in self.pairs], mapping)
+        self.folder, self.pixel_size = folder, None
         self.names = [image.name for image, _ in self.pairs]
-        matches = [PATCH_NAME.fullmatch(image.stem) for image, _ in self.pairs]
+        stems = [composed(image.stem) for image, _ in self.pairs]
+        said = understood(stems)
         bases = [
-            name if match is None else match[1]
-            for name, match in zip(self.names, matches, strict=True)
+            said.get(stem, PatchName(name)).base_image
+            for stem, name in zip(stems, self.names, strict=True)
         ]
         owner, found = pd.factorize(np.array(bases, dtype=object), sort=True)
         self.owner = owner.astype(np.int64)
@@ -316,6 +321,11 @@ class ImageFolder:
         }
         self.described = f"{len(self.pairs)} images of {folder}"
         self.notes = [f"images without a mask, left out: {without_mask}"] if without_mask else []
+        if passed_over:
+            self.notes.append(f"files of other kinds, not used: {', '.join(passed_over)}")
+        if read is not None:
+            self.notes.append(f"the masks' numbers are read as {read.words}")
+            self.notes += [read.doubt] if read.doubt else []
         self._noted = False
 
     def score(self, model: Model, batch_size: int, num_workers: int, amp: bool | None) -> Tally:
@@ -393,28 +403,34 @@ def _notes_on_masks(resized: list[str], unknown: int, smeared: int) -> list[str]
     return notes
 
 
-def _pair(folder: Path) -> tuple[list[tuple[Path, Path]], int]:
-    """Image and mask of the same stem, by name; and the number of images without a mask."""
-    require_folder(folder, "--data takes a folder with images/ and masks/ in it")
+def _pair(folder: Path) -> tuple[list[tuple[Path, Path]], int, list[str]]:
+    """Image and mask of the same stem, by name; the number of images without a mask; and a few of
+    the files that are no images by their extension."""
     found: dict[str, dict[str, Path]] = {}
+    passed_over = []
     for kind in ("images", "masks"):
         inside = require_folder(
             folder / kind, "--data takes a folder with images/ and masks/ in it"
         )
-        found[kind] = {}
-        for path in sorted(inside.iterdir()):
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-                continue
-            other = found[kind].setdefault(path.stem, path)
-            if other != path:
-                raise InputError(f"{path} and {other.name} beside it have one name; remove one")
+        by_stem, other = files_by_stem(path.name for path in inside.iterdir())
+        passed_over += [f"{kind}/{name}" for name in other[:2]] + ["…"] * (len(other) > 2)
+        for first, *more in by_stem.values():
+            if more:
+                raise InputError(
+                    f"{inside / more[0]} and {first} beside it have one name; remove one"
+                )
+        found[kind] = {stem: inside / first for stem, (first, *_) in by_stem.items()}
     images, masks = found["images"], found["masks"]
     pairs = [(path, masks[stem]) for stem, path in images.items() if stem in masks]
     if not pairs:
         raise InputError(
             f"{folder}: none of its {len(images)} images has a mask of the same name in masks/"
+            + f" (files of other kinds are not used: {', '.join(passed_over)})" * bool(passed_over)
         )
-    return pairs, len(images) - len(pairs)
+    for image, mask in pairs:
+        if words := lies_elsewhere(image, mask):
+            raise InputError(f"{mask}: {words}")
+    return pairs, len(images) - len(pairs), passed_over
 
 
 def _fit_truth(

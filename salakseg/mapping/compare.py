@@ -3,66 +3,97 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from salakseg.classes import IGNORE_INDEX, ClassMapping, at_size, read_mask, sizes_agree
+from salakseg.classes import (
+    IGNORE_INDEX,
+    ClassMapping,
+    at_size,
+    read_mask,
+    sizes_agree,
+    understood_files,
+)
 from salakseg.console import console
+from salakseg.data.folders import files_by_stem
+from salakseg.data.patch_names import composed
 from salakseg.errors import InputError
-from salakseg.imagery.photo import IMAGE_SUFFIXES
+from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.mapping.areas import ReadLabels, strips
 from salakseg.mapping.inputs import Input
+from salakseg.masks import open_mask
 from salakseg.metrics import Scores, confusion_matrix, scores
 
 # The classes of the error map.
 ERRORS = ClassMapping((("right", (200, 200, 200), False), ("wrong", (215, 25, 28), False)))
 
 
-def find_masks(given: Path, inputs: Sequence[Input]) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Truth:
+    """The mask of an image, and all masks that are compared with: together they tell what the
+    numbers in them stand for."""
+
+    path: Path
+    masks: tuple[Path, ...]
+
+
+def find_masks(given: Path, inputs: Sequence[Input]) -> dict[str, Truth]:
     """The mask of each image, by its name: the file for a single one, else one of its stem.
 
     Raises:
-        InputError: no such file, or an image without a mask.
+        InputError: no such file, an image without a mask, or with one of other ground.
     """
+    found = {}
     if given.is_file():
         if len(inputs) > 1:
             raise InputError(
                 f"--compare {given}: is one mask for {len(inputs)} images; name a folder"
             )
-        return {inputs[0].name: given}
-    if not given.is_dir():
+        found[inputs[0].name] = given
+    elif given.is_dir():
+        by_stem, _ = files_by_stem(path.name for path in given.iterdir())
+        for image in inputs:
+            stem = composed(image.name.rpartition("/")[2])
+            if stem not in by_stem:
+                raise InputError(f"--compare {given}: holds no mask for {image.path}")
+            found[image.name] = given / by_stem[stem][0]
+    else:
         raise InputError(f"--compare {given}: no such mask or folder of masks")
-    by_stem = {
-        path.stem: path for path in sorted(given.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES
-    }
-    found = {}
     for image in inputs:
-        stem = image.name.rpartition("/")[2]
-        if stem not in by_stem:
-            raise InputError(f"--compare {given}: holds no mask for {image.path}")
-        found[image.name] = by_stem[stem]
-    return found
+        mask = found[image.name]
+        if not image.patches and (words := lies_elsewhere(image.path, mask)):
+            raise InputError(f"{mask}: {words}")
+    return {name: Truth(mask, tuple(found.values())) for name, mask in found.items()}
 
 
-def require_same_size(mask: Path, shape: tuple[int, int]) -> None:
+def require_same_size(mask: Truth, shape: tuple[int, int]) -> None:
     """Raise `InputError` unless a mask is of the image's size, give or take two pixels."""
-    try:
-        with Image.open(mask) as image:
-            width, height = image.size
-    except OSError as error:
-        raise InputError(f"{mask}: the mask cannot be read ({error})") from error
+    with open_mask(mask.path) as stored:
+        width, height = stored.width, stored.height
     if not sizes_agree((height, width), shape):
         raise InputError(
-            f"{mask}: {width} × {height} pixels, the image has {shape[1]} × {shape[0]}"
+            f"{mask.path}: {width} × {height} pixels, the image has {shape[1]} × {shape[0]}"
         )
 
 
+@lru_cache(1)
+def _understood(masks: tuple[Path, ...], mapping: ClassMapping) -> ClassMapping:
+    """The classes of the masks, with what their numbers stand for; said once."""
+    mapping, found = understood_files(masks, mapping)
+    if found is not None:
+        console.print(f"Masks read: {found.words}")
+        if found.doubt:
+            console.print(f"WARNING: {found.doubt}")
+    return mapping
+
+
 def compare(
-    mask: Path, read: ReadLabels, shape: tuple[int, int], mapping: ClassMapping, errors: Path
+    mask: Truth, read: ReadLabels, shape: tuple[int, int], mapping: ClassMapping, errors: Path
 ) -> Scores:
     """Score a map.
 
@@ -74,7 +105,7 @@ def compare(
     Raises:
         InputError: a mask that cannot be read.
     """
-    labels = at_size(read_mask(mask, mapping).labels, shape)
+    labels = at_size(read_mask(mask.path, _understood(mask.masks, mapping)).labels, shape)
     total = torch.zeros((mapping.num_classes, mapping.num_classes), dtype=torch.int64)
     with errors.open("wb") as file:
         for row, column, height, width in strips(0, 0, *shape):

@@ -47,6 +47,7 @@ from salakseg.mapping.areas import (
 from salakseg.mapping.classify import SUMS_BYTES, classify
 from salakseg.mapping.compare import (
     ERRORS,
+    Truth,
     find_masks,
     print_scores,
     require_same_size,
@@ -289,7 +290,7 @@ class Job:
     image: Input
     files: dict[str, Path]
     key: dict[str, Any]
-    mask: Path | None
+    mask: Truth | None
 
 
 def _map(job: Job, source: ImageSource, network: Model, options: Options, title: str) -> Prediction:
@@ -436,7 +437,7 @@ def _prediction(job: Job, areas: Areas, basis: str, far: float | None) -> Predic
     )
 
 
-def _names(image: Input, options: Options, masks: dict[str, Path]) -> dict[str, str]:
+def _names(image: Input, options: Options, masks: dict[str, Truth]) -> dict[str, str]:
     """The files of a map, relative to the folder for maps, by kind."""
     suffix = ".png" if image.is_photo else ".tif"
     names = {

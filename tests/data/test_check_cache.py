@@ -221,7 +221,7 @@ def test_a_damaged_or_foreign_cache_is_as_good_as_none(
     if spoil in spoilt:
         cache.write_bytes(spoilt[spoil])
     else:
-        monkeypatch.setattr(check_cache.PIL, "__version__", "0")
+        monkeypatch.setattr(check_cache.importlib.metadata, "version", lambda name: "0")
     opened()
     index(data, num_workers=1)
     assert opened() == (72, 72, 0)
@@ -241,3 +241,26 @@ def test_masks_that_a_split_leaves_aside_stay_known_and_gone_files_do_not(
     index(data, num_workers=1)
     assert opened() == (0, 1, 0)
     assert gone.name.encode() not in gzip.decompress(Path("index/checked.json.gz").read_bytes())
+
+
+def test_masks_of_numbers_are_counted_again_without_being_opened(
+    data: Path, opened: Callable[[], tuple[int, int, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they stand for depends on all masks, so on one that changed too."""
+    masks = sorted((data / "masks").iterdir())
+    for path in masks:
+        Image.new("L", (128, 128), 2).save(path)
+        os.utime(path, (OLD, OLD))
+    Image.linear_gradient("L").resize((128, 128)).point(lambda level: level // 51).save(masks[0])
+    os.utime(masks[0], (OLD, OLD))
+    first = index(data, num_workers=1)
+    assert first["mask_numbers"].endswith("(row numbers)")
+    opened()
+    Image.new("L", (128, 128), 6).save(masks[5])
+    os.utime(masks[5], (OLD + 1, OLD + 1))
+    second = index(data, num_workers=1)
+    assert opened() == (0, 1, 0)
+    assert second["mask_numbers"].endswith("(row numbers from 1)")
+    assert second["class_pixels"] != first["class_pixels"]
+    assert "1 mask changed since the last index" in capsys.readouterr().out
+    assert_as_a_fresh_index(data)

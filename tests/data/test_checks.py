@@ -5,13 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from salakseg.classes import read_class_mapping, read_mask
 from salakseg.data import checks
-from salakseg.data.checks import check_images, check_masks, compare_guesses, hash_files
+from salakseg.data.checks import (
+    check_images,
+    check_masks,
+    compare_guesses,
+    counted,
+    hash_files,
+)
 from salakseg.data.index import index
 from salakseg.data.workers import Workers
+from salakseg.errors import InputError
+from salakseg.imagery.photo import read_photo
 from tests.conftest import SAMPLES
 from tests.data.samples import SIDE, patch, problems, row_of
 
@@ -29,7 +38,8 @@ def test_images_are_measured_upright_and_not_decoded_where_too_large(
     picture.save(tmp_path / "turned.jpg", exif=exif)
     names = ["turned.jpg", "gone.png", "flat.png"]
     turned, gone, flat = check_images(HERE, tmp_path, names)
-    assert (turned.width, turned.height, turned.note) == (30, 40, "EXIF orientation applied")
+    assert (turned.width, turned.height) == (30, 40)
+    assert turned.note == "EXIF orientation applied; a mask must fit the upright image"
     assert (flat.width, flat.height, flat.note, flat.error) == (40, 30, "", "")
     assert flat.bytes == (tmp_path / "flat.png").stat().st_size
     assert (gone.width, gone.height) == (0, 0) and "gone.png" in gone.error
@@ -42,7 +52,8 @@ def test_masks_are_counted_by_class() -> None:
     [path] = (SAMPLES / "masks").glob("tile1*")
     labels = read_mask(path, MAPPING).labels
     name, (height, width) = f"masks/{path.name}", labels.shape
-    right, wrong = check_masks(HERE, SAMPLES, [(name, width, height), (name, 9, 9)], MAPPING)
+    items = [(name, width, height, "", 0), (name, 9, 9, "", 0)]
+    right, wrong = check_masks(HERE, SAMPLES, items, MAPPING)
     counts = np.bincount(labels.ravel(), minlength=256)
     assert (right.pixels, right.ignored) == (counts[: MAPPING.num_classes].tolist(), counts[255])
     assert right.error == ""
@@ -115,7 +126,7 @@ def test_odd_bands_are_noted_with_the_rule(data: Path) -> None:
     details = problems().set_index("file")["detail"].to_dict()
     assert {Path(str(file)).name: detail for file, detail in details.items()} == {
         paths[0].name: "1 of flight-2/: 1 band, repeated three times",
-        paths[1].name: "1 of flight-2/: 4 bands, the first three taken",
+        paths[1].name: "1 of flight-2/: transparent where alpha is 0",
         paths[2].name: "1 of flight-2/: 1 band, repeated three times; 16 bits, scaled to 8",
     }
 
@@ -136,9 +147,9 @@ def test_row_numbers_out_of_range(data: Path) -> None:
     pixels[0, :7] = 9
     Image.fromarray(pixels).save(patch(data))
     summary = index(data, num_workers=1)
-    assert summary["mask_kinds"] == {"RGB colours": 71, "row numbers": 1}
+    assert summary["mask_kinds"] == {"RGB colours": 71, "grey numbers": 1}
     assert row_of(patch(data))["pixels Water"] == SIDE * SIDE - 7
-    assert "9 × 7 pixels (the mapping's rows are 0 to 5)" in problems().iloc[0]["detail"]
+    assert "9 × 7 pixels (the classes' numbers are 0, 1, 2, …)" in problems().iloc[0]["detail"]
 
 
 def test_jpeg_masks_are_counted_and_warned(data: Path) -> None:
@@ -151,7 +162,7 @@ def test_jpeg_masks_are_counted_and_warned(data: Path) -> None:
     assert "given to the nearest" in found[found["kind"] == "JPEG mask"].iloc[0]["detail"]
 
 
-def test_a_mask_that_could_mean_two_things_is_not_used(data: Path) -> None:
+def test_a_mask_that_could_mean_two_things_has_to_be_said(data: Path) -> None:
     (data / "class_mapping.csv").write_text(
         "class_name,class_color\nsoil,2 2 2\ntree,1 1 1\nroad,0 0 0\n", encoding="utf-8"
     )
@@ -160,7 +171,60 @@ def test_a_mask_that_could_mean_two_things_is_not_used(data: Path) -> None:
         pixels[0] = 1
         Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(patch(data, number))
     Image.fromarray(np.asarray(Image.open(patch(data)))[..., 0]).save(patch(data))
-    index(data, num_workers=1)
-    found = problems()
-    assert list(found["file"]) == [f"flight-1/masks/{patch(data).name}"]
-    assert "save the mask as RGB" in found["detail"].iloc[0]
+    with pytest.raises(InputError, match=f"{patch(data).name}: numbers in masks: .* masks as RGB"):
+        index(data, num_workers=1)
+    assert index(data, num_workers=1, mask_offset=0)["labelled"] == 72
+
+
+def turned_png(path: Path, early: bool) -> None:
+    """64 × 48 pixels, to be turned by its eXIf chunk, which lies before or behind the pixels."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    if not early:
+        content = path.read_bytes()
+        place = content.index(b"eXIf") - 4
+        length = 12 + int.from_bytes(content[place : place + 4], "big")
+        chunk, end = content[place : place + length], content.index(b"IEND") - 4
+        rest = content[:place] + content[place + length : end]
+        path.write_bytes(rest + chunk + content[end:])
+
+
+def test_a_png_that_its_tag_turns_is_recorded_as_it_is_read(tmp_path: Path) -> None:
+    names = ["early.png", "late.png"]
+    for name in names:
+        turned_png(tmp_path / name, name == "early.png")
+    for check in check_images(HERE, tmp_path, names):
+        assert (check.width, check.height, check.error) == (48, 64, "")
+        assert "EXIF orientation applied" in check.note
+    assert read_photo(tmp_path / "late.png").shape == (64, 48, 3)
+    Image.new("L", (64, 48)).save(tmp_path / "mask.png")
+    [check] = check_masks(HERE, tmp_path, [("mask.png", 48, 64, "", 0)], MAPPING)
+    assert check.error == "64×48, the image is 48×64 upright; turn the mask"
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_what_is_not_there_in_a_patch_has_no_class(tmp_path: Path) -> None:
+    picture = np.full((8, 8, 4), 200, np.uint8)
+    picture[:2, :, 3] = 0
+    Image.fromarray(picture).save(tmp_path / "rgba.png")
+    Image.fromarray(picture[..., [0, 3]]).save(tmp_path / "grey.png")
+    palette = Image.fromarray((picture[..., 3] > 0).astype(np.uint8))
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    with rasterio.open(tmp_path / "m.tif", "w", "GTiff", 8, 8, 3, dtype="uint8", nodata=0) as file:
+        file.write(np.moveaxis(picture[..., :3] * (picture[..., 3:] > 0), 2, 0))
+    names = ["rgba.png", "grey.png", "palette.png", "m.tif"]
+    checks = check_images(HERE, tmp_path, names)
+    assert [(check.width, check.nodata) for check in checks] == [(8, 16)] * 4
+    Image.fromarray(np.tile(np.array(MAPPING.colors[1], np.uint8), (8, 8, 1))).save(
+        tmp_path / "mask.png"
+    )
+    for name in names:
+        [check] = check_masks(HERE, tmp_path, [("mask.png", 8, 8, name, 1)], MAPPING)
+        assert (check.pixels[1], check.ignored, check.unknown) == (48, 16, 0)
+    Image.fromarray(np.full((8, 8), 2, np.uint8)).save(tmp_path / "mask.png")
+    [check] = check_masks(HERE, tmp_path, [("mask.png", 8, 8, "rgba.png", 1)], MAPPING)
+    check = counted(check, MAPPING)
+    assert (check.kind, check.pixels[1], check.ignored) == ("grey numbers", 48, 16)

@@ -1,6 +1,7 @@
 """DATA's folders: pairs of images and masks, names and places, and the lists that users give."""
 
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from salakseg.data.folders import Folder, base_images_of, find_folders, guesses_of, pair
-from salakseg.data.index import index
+from salakseg.data.folders import (
+    Folder,
+    base_images_of,
+    files_by_stem,
+    find_folders,
+    guesses_of,
+    pair,
+)
+from salakseg.data.index import index, read_index
 from salakseg.data.problems import Problems
+from salakseg.data.shards import read_shards, shard
 from salakseg.errors import InputError
 from tests.data.samples import PHOTOS, cut_photo, patch, problems, row_of, save_split
 
@@ -52,10 +61,11 @@ def test_images_and_masks_are_paired_by_name() -> None:
         ["c/images/x_patch_001_000.png", "", 2],
     ]
     assert patches[["row", "column"]].iloc[0].tolist() == [1, 20]
+    assert patches["parsed"].tolist() == [True, False, True, True]
+    assert patches["mask_placed"].tolist() == [False, True, False, False]
     assert base_images_of(patches).values.tolist() == [["b", "x"], ["b", "y"], ["c", "x"]]
     assert [(kind, file) for _, kind, file, _ in sorted(found.rows)] == [
-        ("mask without image", "b/Masks/z.png"),
-        ("name without row and column", "b/images/y.png"),
+        ("mask without image", "b/Masks/z.png")
     ]
 
 
@@ -227,3 +237,47 @@ def test_links_that_lead_back_are_followed_once(data: Path) -> None:
     except OSError:
         pytest.skip("no links on this system")
     assert [folder.name for folder in find_folders(data)] == ["flight-1", "flight-2"]
+
+
+def test_names_meet_whether_accents_are_composed_or_not(data: Path) -> None:
+    """As macOS and its archives write them, and as everybody else and the user's lists do."""
+    apart, one = (unicodedata.normalize(form, "Água_é") for form in ("NFD", "NFC"))
+    assert apart != one
+    for what, base in (("images", one), ("masks", apart)):
+        for path in (data / "flight-1" / what).glob(f"{PHOTOS[0]}*"):
+            path.rename(path.with_name(path.name.replace(PHOTOS[0], base)))
+    roles = {apart: "val"} | dict.fromkeys(PHOTOS[1:], "train")
+    summary = index(data, num_workers=1, split_file=save_split(data, roles))
+    assert (summary["labelled"], summary["splits"]["val"]) == (72, 12)
+    row = read_index(Path("index")).patches.query("base_image == @one").iloc[0]
+    assert (data / row["mask"]).is_file() and apart in row["mask"] and one in row["image"]
+    Path("list.txt").write_text(apart, encoding="utf-8")
+    assert index(data, num_workers=1, labeled_list="list.txt", split_by="patch")["labelled"] == 12
+
+
+def test_files_that_lie_beside_images_for_gdal_are_no_images() -> None:
+    names = ["a.TIF", "a.tif.aux.xml", "a.tfw", "a.tif.ovr", ".b.png", "c.bmp", "c.b.jpg", "a.png"]
+    found, other = files_by_stem(names)
+    assert (found, other) == ({"a": ["a.TIF", "a.png"], "c.b": ["c.b.jpg"]}, ["c.bmp"])
+
+
+def test_the_white_level_of_a_layout_goes_into_the_summary(data: Path) -> None:
+    header = "patch,base_image,row,column,x,y,pixel_size,white_level"
+    for number, folder in enumerate(("flight-1", "flight-2")):
+        stems = sorted(path.stem for path in (data / folder / "images").iterdir())
+        lines = [header, *(f"{stem},{stem[:5]},0,0,0,0,," for stem in stems)]
+        (data / folder / "layout.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if number:
+            assert index(data, num_workers=1)["white_level"] is None
+    text = (data / "flight-1/layout.csv").read_text("utf-8").replace(",,\n", ",,4095\n")
+    (data / "flight-1/layout.csv").write_text(text, encoding="utf-8")
+    assert index(data, num_workers=1)["white_level"] == 4095
+    assert shard(num_workers=1)["white_level"] == read_shards().white_level == 4095
+    text = (data / "flight-2/layout.csv").read_text("utf-8").replace(",,\n", ",,1023\n")
+    (data / "flight-2/layout.csv").write_text(text, encoding="utf-8")
+    assert index(data, num_workers=1)["white_level"] == 4095
+    assert (
+        problems()
+        .set_index("kind")["detail"]["two white levels"]
+        .startswith("cut with 1023, 4095: maps are made with 4095")
+    )

@@ -7,6 +7,9 @@ import os
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from salakseg.data.layout import LAYOUT_COLUMNS
 from salakseg.data.patchify import patch_places, patchify
 from salakseg.errors import InputError, WorkError
 from salakseg.imagery.photo import read_photo
+from salakseg.masks import Stored, StoredMask, open_mask
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
 GEO = Path(__file__).parents[3] / "shared" / "geo"
@@ -356,7 +360,18 @@ def test_a_geotiff_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.Monke
             heights[self.path.parent.name].append(window.height)
             return self.raster.read(bands, window=window)
 
+    @contextmanager
+    def watched_mask(path: Path) -> Iterator[StoredMask]:
+        with open_mask(path) as stored:
+
+            def read(top: int, bottom: int) -> Stored:
+                heights["masks"].append(bottom - top)
+                return stored.read(top, bottom)
+
+            yield replace(stored, read=read)
+
     monkeypatch.setattr(patchify_module, "_open_raster", Watched)
+    monkeypatch.setattr(patchify_module, "open_mask", watched_mask)
     patchify(tmp_path / "data", out=tmp_path / "out", size=64, num_workers=1)
     assert heights == {"images": [64] * 5, "masks": [64] * 5}
 
@@ -409,20 +424,35 @@ def test_what_cannot_be_cut_is_one_clear_line(data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("values", "what"),
+    ("picture", "what"),
     [
-        (np.zeros((320, 384, 2), np.uint8), "'LA'"),
-        (np.zeros((320, 384), np.float32), "1 bands of float32"),
+        (Image.new("CMYK", (384, 320)), "CMYK images"),
+        (Image.new("F", (384, 320), 0.5), "numbers that are not whole"),
     ],
 )
 def test_masks_that_hold_no_classes_are_refused(
-    data: Path, tmp_path: Path, values: np.ndarray, what: str
+    data: Path, tmp_path: Path, picture: Image.Image, what: str
 ) -> None:
     (data / "masks" / f"{NAMES[0]}.png").unlink()
-    suffix = ".tif" if values.dtype == np.float32 else ".png"
-    write_mask(data / "masks" / f"{NAMES[0]}{suffix}", values)
+    picture.save(data / "masks" / f"{NAMES[0]}.tif")
     with pytest.raises(InputError, match=f"{NAMES[0]}.*{what}"):
         patchify(data, out=tmp_path / "out", num_workers=1)
+
+
+def test_what_a_mask_says_of_nodata_is_cut_along(data: Path, tmp_path: Path) -> None:
+    """Wide numbers, a palette with transparency: the patches say the same, pixel by pixel."""
+    rows = np.random.default_rng(0).integers(0, 6, (320, 384))
+    (data / "masks" / f"{NAMES[0]}.png").unlink()
+    write_geotiff(data / "masks" / f"{NAMES[0]}.tif", rows[None].astype(np.float64), nodata=4)
+    picture = Image.fromarray(rows.astype(np.uint8))
+    picture.putpalette(bytes(np.array([color for _, color, _ in MAPPING.rows], np.uint8)))
+    picture.save(data / "masks" / f"{NAMES[1]}.png", transparency=2)
+    patchify(data, out=tmp_path / "out", size=128, num_workers=1)
+    back = reassembled(tmp_path / "out", "masks", labels_of)
+    for name, hidden in zip(NAMES, (4, 2), strict=True):
+        np.testing.assert_array_equal(
+            back[name], np.where(rows == hidden, 255, MAPPING.row_to_index[rows])
+        )
 
 
 def test_a_truncated_photo_stops_with_its_name_and_keeps_what_is_done(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import webdataset
 from PIL import Image
 
@@ -154,6 +155,26 @@ def test_images_that_are_no_plain_png_or_jpeg_are_stored_as_png(tmp_path: Path) 
     index(tmp_path / "data", num_workers=1)
     manifest = shard(num_workers=1)
     assert manifest["re_encoded"] == 3
+
+
+@pytest.mark.parametrize(
+    ("save", "extension"),
+    [
+        (lambda path: Image.new("RGBA", (8, 8)).save(path), "png"),
+        (lambda path: Image.new("LA", (8, 8)).save(path), None),
+        (lambda path: Image.new("RGB", (8, 8)).save(path, transparency=(0, 0, 0)), None),
+        (lambda path: wide(path, 3), None),
+        (lambda path: wide(path, 4), None),
+    ],
+)
+def test_only_what_the_stream_decodes_is_stored_as_it_is(tmp_path: Path, save, extension) -> None:
+    save(tmp_path / "a.png")
+    assert plain_extension((tmp_path / "a.png").read_bytes()) == extension
+
+
+def wide(path: Path, bands: int) -> None:
+    with rasterio.open(path, "w", "PNG", 8, 8, bands, dtype="uint16") as file:
+        file.write(np.full((bands, 8, 8), 40_000, np.uint16))
 
 
 def test_disk_too_small(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

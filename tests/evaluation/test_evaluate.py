@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """shards/ of four patches whose scores are known, and the folder that they came from.
 
     A (val): image half red, half green, truth Red.  B (val): smaller than a patch; image blue,
-    truth half Blue, half Void.  C (train): image red, truth Red.  D (test): truth Void.
+    truth half Blue, half Void.  C (train): image red, truth Red.  D (test): truth Void, so that it
+    is left out.
     """
     root = tmp_path_factory.mktemp("bands")
     data = root / "data"
@@ -254,6 +256,47 @@ def test_a_mask_of_another_size_is_an_error_that_names_both(best_model: Path, tm
     assert not (tmp_path / "eval").exists()
 
 
+def test_masks_of_numbers_are_read_as_the_models_or_all_together(
+    best_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two full images: numbers from 1, in 64 bits, that neither mask alone would tell."""
+    data = make_folder(tmp_path / "data")
+    numbers = {"field": np.where(np.arange(100) < 50, 1, 3), "other": np.full(100, 4)}
+    (data / "masks/field.png").unlink()
+    for name, row in numbers.items():
+        with rasterio.open(
+            data / f"masks/{name}.tif", "w", "GTiff", 100, 70, 1, dtype="int64"
+        ) as file:
+            file.write(np.tile(row, (70, 1)), 1)
+    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    assert result["confusion_matrix"] == [[3500, 0, 0], [0, 3500, 0], [7000, 0, 0]]
+    assert "1 = Red (25%), 3 = Green (25%), 4 = Blue [m²] (50%)" in " ".join(result["notes"])
+
+    def loaded(*_: object) -> Model:
+        return band_model(MAPPING.with_reading({0: 0, 255: None, **said}))
+
+    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", loaded)
+    said = {4: 2, 1: 0, 3: 2}
+    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+    assert result["confusion_matrix"] == [[3500, 0, 0], [7000, 3500, 0], [0, 0, 0]]
+    said = {3: 0}
+    with pytest.raises(InputError, match=r"numbers that stand for no class \(1 = unknown"):
+        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+
+
+def test_a_mask_of_other_ground_is_an_error(best_model: Path, tmp_path: Path):
+    data = make_folder(tmp_path / "data")
+    for kind, west in (("images", 5e5), ("masks", 5e5 + 10)):
+        (data / kind / "field.png").unlink()
+        place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.1, 0, west, 0, -0.1, 4e6)}
+        with rasterio.open(
+            data / kind / "field.tif", "w", "GTiff", 100, 70, 3, dtype="uint8", **place
+        ) as file:
+            file.write(np.full((3, 70, 100), 255, np.uint8))
+    with pytest.raises(InputError, match=r"field\.tif: by its own coordinates it lies elsewhere"):
+        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
+
+
 def test_a_folder_whose_masks_fit_no_image_is_an_error(best_model: Path, tmp_path: Path):
     data = make_folder(tmp_path / "data")
     (data / "masks" / "field.png").rename(data / "masks" / "meadow.png")
@@ -294,7 +337,7 @@ def test_colours_that_differ_are_fine(workplace: Path, tmp_path: Path):
 
 
 def test_a_split_without_patches_names_those_that_exist(workplace: Path, best_model: Path):
-    with pytest.raises(InputError, match=r"'unlabeled'; it has train \(1 .*val \(2 .*test"):
+    with pytest.raises(InputError, match=r"'unlabeled'; it has train \(1 .*val \(2 "):
         evaluate(best_model, shards_dir=workplace / "shards", split="unlabeled", device="cpu")
 
 
@@ -309,7 +352,10 @@ def test_masks_without_any_class_are_an_error(workplace: Path, best_model: Path,
     data = make_folder(tmp_path / "data")
     picture(100, 70, VOID).save(data / "masks" / "field.png")
     out = tmp_path / "eval"
-    for given in ({"data": data}, {"shards_dir": workplace / "shards", "split": "test"}):
-        with pytest.raises(InputError, match="no pixel of the masks has a class"):
+    for given, message in (
+        ({"data": data}, "no pixel of the masks has a class"),
+        ({"shards_dir": workplace / "shards", "split": "test"}, "no patches with masks in a split"),
+    ):
+        with pytest.raises(InputError, match=message):
             evaluate(best_model, **given, out=out, device="cpu")
     assert not out.exists()

@@ -63,3 +63,32 @@ def test_a_mask_of_another_size(brightest_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mask\.png: 30 × 40 pixels, the image has 40 × 30"):
         predict([tmp_path / "a.png"], model=brightest_file, out=tmp_path / "maps", compare=mask)
     assert list((tmp_path / "maps").iterdir()) == []
+
+
+def test_masks_of_numbers_tell_together_what_they_are(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers from 1, 64 bits wide: one mask alone, without the last class, would be shifted."""
+    (tmp_path / "masks").mkdir()
+    for name in "ab":
+        image, labels = coloured(30, 40)
+        if name == "a":
+            labels = np.where(labels == 2, 255, labels)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        numbers = np.where(labels == 255, 0, labels + 1).astype(np.int64)
+        write_tiff(tmp_path / f"masks/{name}.tif", numbers[None])
+    photos = [tmp_path / "a.png", tmp_path / "b.png"]
+    predict(photos, model=brightest_file, out=tmp_path / "maps", compare=tmp_path / "masks")
+    printed = capsys.readouterr().out
+    assert printed.count("Masks read: 0 = no class") == 1
+    assert printed.count("WARNING: 0 is taken for not labelled") == 1
+    assert printed.count("100.0 % of the pixels right") == 2
+
+
+def test_a_mask_of_other_ground(brightest_file: Path, tmp_path: Path) -> None:
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.1, 0, 5e5, 0, -0.1, 4e6)}
+    image = write_tiff(tmp_path / "field.tif", np.zeros((3, 40, 40), np.uint8), **place)
+    place["transform"] = rasterio.Affine(0.1, 0, 5e5 + 4, 0, -0.1, 4e6)
+    mask = write_tiff(tmp_path / "mask.tif", np.zeros((1, 40, 40), np.uint8), **place)
+    with pytest.raises(InputError, match=r"mask\.tif: by its own coordinates it lies elsewhere"):
+        predict([image], model=brightest_file, out=tmp_path / "maps", compare=mask)
