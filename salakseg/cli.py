@@ -510,7 +510,15 @@ def predict(
     bands: Annotated[
         str | None,
         typer.Option(
-            help="Which bands, as in 1,2,3. [default: the first ones]", rich_help_panel=SEEN
+            help="Which bands, as in 1,2,3. [default: red, green, blue by the file, or the first]",
+            rich_help_panel=SEEN,
+        ),
+    ] = None,
+    white_level: Annotated[
+        int | None,
+        typer.Option(
+            help="16-bit value of full brightness. [default: the model's, or by the values]",
+            rich_help_panel=SEEN,
         ),
     ] = None,
     resolution: Annotated[
@@ -598,6 +606,7 @@ def predict(
         batch_size=batch_size,
         nodata=nodata,
         bands=bands,
+        white_level=white_level,
         resolution=resolution,
         gsd=gsd,
         tta=tta,

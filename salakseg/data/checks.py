@@ -61,7 +61,8 @@ class ImageCheck(NamedTuple):
     Width and height are those of the upright image. Files whose `fingerprint` (of the first and
     last bytes, which hold the checksums of PNG data) and length differ are different files. `note`
     says which rule for odd images applies to this one. `nodata` counts the pixels that are not
-    there (transparent, or nodata).
+    there (transparent, or nodata). `white_level` is what its own 16-bit values keep to,
+    0 for 8 bits.
     """
 
     width: int = 0
@@ -70,6 +71,7 @@ class ImageCheck(NamedTuple):
     fingerprint: int = 0
     note: str = ""
     nodata: int = 0
+    white_level: int = 0
     error: str = ""
 
 
@@ -232,7 +234,7 @@ def _shared(mapping: ClassMapping) -> ClassMapping:
 
 
 def _check_image(path: str) -> ImageCheck:
-    length = fingerprint = nodata = 0
+    length = fingerprint = nodata = white_level = 0
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(EDGE_BYTES)
@@ -241,17 +243,18 @@ def _check_image(path: str) -> ImageCheck:
             tail = file.read(EDGE_BYTES)
         fingerprint = zlib.crc32(head[:MARKED_BYTES] + tail[-MARKED_BYTES:])
         whole = head.startswith(PNG_START) and head[12:16] == b"IHDR" and tail.endswith(PNG_END)
-        if whole and head[25] in PNG_BANDS and says_nothing_more(head, tail):
-            width, height, depth, color = struct.unpack(">IIBB", head[16:26])
-            note = _note(PNG_BANDS[color], depth)
+        plain = whole and head[24] <= 8 and head[25] in PNG_BANDS
+        if plain and says_nothing_more(head, tail):
+            width, height, _, color = struct.unpack(">IIBB", head[16:26])
+            note = _note(PNG_BANDS[color])
         else:
-            width, height, nodata, note = _look_closer(Path(path), head, tail)
+            width, height, nodata, white_level, note = _look_closer(Path(path), head, tail)
         if width == 0 or height == 0:
             raise InputError("the image cannot be read (it is 0 pixels wide or high)")
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
         return ImageCheck(0, 0, length, fingerprint, error=_reason(error, path))
-    return ImageCheck(width, height, length, fingerprint, note, nodata)
+    return ImageCheck(width, height, length, fingerprint, note, nodata, white_level)
 
 
 def says_nothing_more(head: bytes, tail: bytes) -> bool:
@@ -262,8 +265,8 @@ def says_nothing_more(head: bytes, tail: bytes) -> bool:
     return bool(pixels) and not any(word in before or word in tail for word in PNG_WORDS)
 
 
-def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, str]:
-    """Width, height, pixels that are not there, and note."""
+def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, int, str]:
+    """Width, height, pixels that are not there, white level or 0, and note."""
     if path.suffix.lower() in TIFF_SUFFIXES:
         # A TIFF's parts may lie anywhere in it: only decoding shows whether they are all there.
         import rasterio  # slow to import, and few data sets are TIFF
@@ -271,17 +274,15 @@ def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, s
         with rasterio.open(path) as raster:
             _require_patch_size(raster.width, raster.height)
             bands = 3 if raster.colorinterp[0].name == "palette" else raster.count
-            depth = 16 if raster.dtypes[0] == "uint16" else 8
-            note = _note(bands, depth, raster.colorinterp[-1].name == "alpha")
-        valid = valid_pixels(path)
-        return valid.shape[1], valid.shape[0], int((~valid).sum()), note
+            note = _note(bands, raster.colorinterp[-1].name == "alpha")
+        return *_decoded(path), note
     with Image.open(path) as image:
         _require_patch_size(*image.size)
         width, height = image.size
         bands, alpha = len(image.getbands()), image.mode in ("LA", "RGBA")
         depth = head[24] if head.startswith(PNG_START) else 8
         # Palettes and CMYK become RGB as every viewer shows them: nothing to note.
-        note = _note(bands, depth, alpha) if image.mode[0] in "LIR" else ""
+        note = _note(bands, alpha) if image.mode[0] in "LIR" else ""
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
         transparent = image.has_transparency_data
     if orientation != 1:
@@ -289,8 +290,8 @@ def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, s
         if orientation >= 5:
             width, height = height, width
     ends = tail.endswith(PNG_END if head.startswith(PNG_START) else JPEG_END)
-    if ends and not transparent:
-        return width, height, 0, note
+    if ends and not transparent and depth <= 8:
+        return width, height, 0, 0, note
     if not ends:
         # Cut off, or whole with something appended, as some cameras do.
         data = path.read_bytes()
@@ -298,7 +299,16 @@ def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, s
             head.startswith(JPEG_START) and JPEG_END not in data[-APPENDED_BYTES:]
         ):
             raise InputError("the image cannot be read (the file is cut off)")
-    return width, height, int((~valid_pixels(path)).sum()), note
+    return *_decoded(path), note
+
+
+def _decoded(path: Path) -> tuple[int, int, int, int]:
+    """Width, height, pixels that are not there, and white level, 0 for 8 bits."""
+    from salakseg.imagery.raster import open_image  # imports rasterio
+
+    with open_image(path) as source:
+        valid = source.read(0, 0, source.height, source.width)[1]
+        return source.width, source.height, int((~valid).sum()), source.white_level or 0
 
 
 def valid_pixels(image: Path) -> NDArray[np.bool_]:
@@ -315,7 +325,7 @@ def _require_patch_size(width: int, height: int) -> None:
         raise InputError(f"{width}×{height} pixels are no patch; cut it with salakseg patchify")
 
 
-def _note(bands: int, depth: int, alpha: bool = False) -> str:
+def _note(bands: int, alpha: bool = False) -> str:
     parts = []
     if alpha:
         bands -= 1
@@ -325,9 +335,7 @@ def _note(bands: int, depth: int, alpha: bool = False) -> str:
     elif bands == 2:
         parts.append("2 bands, the first repeated three times")
     elif bands > 3:
-        parts.append(f"{bands} bands, the first three taken")
-    if depth == 16:
-        parts.append("16 bits, scaled to 8")
+        parts.append(f"{bands} bands, three of them taken")
     return "; ".join(parts)
 
 

@@ -167,6 +167,7 @@ def index(
 
         images = checks.images(pool, patches["image"].tolist())
         _take_images(patches, images, problems)
+        white_level = _white_level(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
         masks = checks.masks(pool, mask_items(patches, rows, images))
         mask_names = patches["mask"].iloc[rows].tolist()
@@ -231,7 +232,7 @@ def index(
         "mask_numbers": numbers,
         "mask_doubts": doubts,
         "masks_without_class": sum(row[1] == NO_CLASS_IN_IT for row in problems.rows),
-        "white_level": _white_level(patches, problems),
+        "white_level": white_level,
         "guessed": guessed,
         "folders": _by_folder(bases),
         "class_pixels": _class_pixels(table, mapping),
@@ -239,7 +240,7 @@ def index(
         "bases_on_both_sides": int((bases["split"] == "mixed").sum()),
         "problems": dict(sorted(Counter(kind for _, kind, _, _ in problems.rows).items())),
     }
-    preview = draw_preview(data, table, mapping, summary["class_pixels"])
+    preview = draw_preview(data, table, mapping, summary["class_pixels"], white_level)
     _write(out, table, base_table, problems, preview, summary)
     checks.save(listed)
     if changed:
@@ -330,8 +331,18 @@ def _take_images(patches: pd.DataFrame, checks: list[ImageCheck], problems: Prob
         )
 
 
-def _white_level(patches: pd.DataFrame, problems: Problems) -> int | None:
-    """The one of the patches' photographs, as `patchify` has found it; None for 8 bits."""
+def _white_level(patches: pd.DataFrame, images: list[ImageCheck], problems: Problems) -> int | None:
+    """The one of the patches' photographs, as `patchify` has found it; the least that all 16-bit
+    patches keep to; None for 8 bits."""
+    own = np.array([check.white_level for check in images])
+    if own.any():
+        problems.handled(
+            "kind of image",
+            patches["image"].iloc[int(own.argmax())],
+            f"{np.count_nonzero(own)} of {plural(len(own), 'image')}: 16 bits, of which "
+            f"{own.max()} is full brightness",
+        )
+        return int(own.max())
     levels = patches["white_level"].dropna().value_counts()
     if len(levels) > 1:
         problems.handled(

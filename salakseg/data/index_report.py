@@ -20,9 +20,16 @@ MAX_ROWS = 24  # classes shown
 
 
 def draw_preview(
-    data: Path, table: pd.DataFrame, mapping: ClassMapping, pixels: dict[str, dict[str, int]]
+    data: Path,
+    table: pd.DataFrame,
+    mapping: ClassMapping,
+    pixels: dict[str, dict[str, int]],
+    white_level: int | None = None,
 ) -> Picture:
-    """A row for each class, with a patch of training and one of validation; class shares below."""
+    """A row for each class, with a patch of training and one of validation; class shares below.
+
+    16-bit patches are read by their set's `white_level`.
+    """
     blank = np.full((8, 8, 3), 255, np.uint8)
     rows: list[list[Picture]] = []
     titles: list[str] = []
@@ -38,7 +45,7 @@ def draw_preview(
             # Half class, half others shows best whether mask and image lie on each other.
             share = part[f"pixels {name}"] / (part["width"] * part["height"])
             patch = part.iloc[int((share - 0.5).abs().to_numpy(float).argmin())]
-            image = read_photo(data / patch["image"])
+            image = read_photo(data / patch["image"], white_level)
             labels = read_mask(data / patch["mask"], mapping).labels
             row += [image, overlay(image, labels, mapping)]
             title.append(patch["image"])
@@ -48,7 +55,7 @@ def draw_preview(
     heads = ["train", "with mask", "val", "with mask"]
     if not rows:
         some = table[table["split"] != "exclude"]["image"].iloc[:: max(1, len(table) // 12)][:12]
-        pictures = [read_photo(data / image) for image in some]
+        pictures = [read_photo(data / image, white_level) for image in some]
         pictures += [blank] * (-len(pictures) % 4)
         rows = [pictures[start : start + 4] for start in range(0, len(pictures), 4)]
         titles, heads = [""] * len(rows), ["unlabelled"] * 4

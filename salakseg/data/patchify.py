@@ -19,19 +19,16 @@ import shutil
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window
 
 from salakseg.classes import (
     IGNORE_INDEX,
@@ -46,13 +43,8 @@ from salakseg.data.workers import worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
 from salakseg.imagery.area import ground_pixel_size
-from salakseg.imagery.photo import (
-    IMAGE_SUFFIXES,
-    TIFF_SUFFIXES,
-    exif_orientation,
-    read_photo,
-    rgb8_of,
-)
+from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from salakseg.imagery.raster import ImageSource, image_size, open_image
 from salakseg.masks import StoredMask, as_image, open_mask, packed
 
 PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png")
@@ -101,23 +93,6 @@ class Cut:
     rows: list[Sequence[Any]] = field(default_factory=list)
     nodata: int = 0
     notes: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Strips:
-    """An image read by strips of rows, so that a large one never is in memory as a whole.
-
-    Attributes:
-        read: (top, bottom) → the rows between, (h, W) or (h, W, bands).
-        valid: (top, bottom) → (h, W), 0 where the file says nodata; None where it has no such word.
-        place: pixel size, crs and transform as in layout.csv; empty where not known.
-    """
-
-    width: int
-    height: int
-    read: Callable[[int, int], NDArray[Any]]
-    valid: Callable[[int, int], NDArray[Any]] | None = None
-    place: tuple[str, str, str] = ("", "", "")
 
 
 def patchify(
@@ -280,15 +255,14 @@ def _needs_mapping(mask: Path) -> InputError:
 
 def _check_sizes(photo: Photo) -> int:
     """Raise `InputError` unless photo, mask and guess fit; return the photo's number of pixels."""
-    orientation = exif_orientation(photo.path)
+    height, width = image_size(photo.path)
     stored = _stored_size(photo.path)
-    width, height = stored[::-1] if orientation >= 5 else stored
     for kind, path in (("mask", photo.mask), ("guess", photo.guess)):
         if path is None:
             continue
         size = _stored_size(path)
         if not sizes_agree(size, (width, height)):
-            turned = orientation >= 5 and size == stored
+            turned = stored != (width, height) and size == stored
             raise InputError(
                 f"{path} is {size[0]}×{size[1]} pixels, its photo {photo.path} {width}×{height}"
                 + (
@@ -332,25 +306,27 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
     target, base = out / photo.folder, photo.path.stem
     flat = 0
     with (
-        _open_photo(photo.path) as image,
+        open_image(photo.path) as image,
         _open_mask(photo.mask, mapping, cut.notes) as mask,
         _open_mask(photo.guess, mapping, {}) as guess,
     ):
         width, height = image.width, image.height
+        place = _place_of(image)
+        for note in image.notes:
+            cut.notes[f"Photos whose file {note}"] = f"{width}×{height}"
         if mask is not None:
             width, height = min(width, mask.width), min(height, mask.height)
             if (mask.width, mask.height) != (image.width, image.height):
                 cut.notes["Photo and mask differ in size, cropped to the part they share"] = (
                     f"photo {image.width}×{image.height}, mask {mask.width}×{mask.height}"
                 )
-            if exif_orientation(photo.path) != 1:
+            if image.turned:
                 cut.notes[
                     "Photos turned upright as their EXIF data say; their masks were not turned"
                 ] = "the mask must fit the upright photo"
         for row, y in enumerate(patch_places(height, size)):
             bottom = min(y + size, height)
-            pixels = image.read(y, bottom)
-            valid = None if image.valid is None else image.valid(y, bottom)
+            pixels, valid = image.read(y, 0, bottom - y, width)
             labels = [
                 (kind, stored, *stored.read(y, bottom))
                 for kind, stored in (("masks", mask), ("guess", guess))
@@ -358,7 +334,7 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
             ]
             for column, x in enumerate(patch_places(width, size)):
                 right = min(x + size, width)
-                if valid is not None and not valid[:, x:right].any():
+                if not valid[:, x:right].any():
                     cut.nodata += 1
                     continue
                 name = f"{base}_patch_{row:03d}_{column:03d}"
@@ -369,11 +345,11 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
                     here = None if filled is None else filled[:, x:right]
                     picture, options = as_image(values[:, x:right], here, stored)
                     _write_png(target / kind / f"{name}.png", picture, **options)
-                place = (row, column, x, y, right - x, bottom - y, image.width, image.height)
-                cut.rows.append((name, base, *place, *image.place, photo.source))
+                where = (row, column, x, y, right - x, bottom - y, image.width, image.height)
+                cut.rows.append((name, base, *where, *place, photo.source))
         if cut.nodata:
             cut.notes["Patches that are nodata all over, left out"] = f"{cut.nodata} patches"
-        if flat and image.valid is not None:
+        if flat and photo.path.suffix.lower() in TIFF_SUFFIXES:
             cut.notes[
                 "Patches of one flat colour, kept; where that is a margin, tag it as nodata "
                 "(rio edit-info --nodata 0 FILE) and run again"
@@ -381,42 +357,16 @@ def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cu
     return cut
 
 
-@contextmanager
-def _open_photo(path: Path) -> Iterator[Strips]:
-    if path.suffix.lower() not in TIFF_SUFFIXES or exif_orientation(path) != 1:
-        pixels = read_photo(path)
-        yield Strips(pixels.shape[1], pixels.shape[0], lambda top, bottom: pixels[top:bottom])
-        return
-    with _reading(path):
-        raster = _open_raster(path)
-    with raster:
-
-        def read(top: int, bottom: int) -> NDArray[np.uint8]:
-            with _reading(path):
-                return rgb8_of(raster, _rows_of(raster, top, bottom))
-
-        def valid(top: int, bottom: int) -> NDArray[np.uint8]:
-            # 0 only where all bands are nodata: a bright or dark value in one band is none.
-            with _reading(path):
-                return raster.dataset_mask(window=_rows_of(raster, top, bottom))
-
-        yield Strips(raster.width, raster.height, read, valid, place=_place_of(raster))
-
-
-def _rows_of(raster: Any, top: int, bottom: int) -> Window:
-    return Window(0, top, raster.width, bottom - top)
-
-
-def _place_of(raster: Any) -> tuple[str, str, str]:
-    """Pixel size, crs and transform of an open raster, as in layout.csv."""
-    if not raster.crs or raster.transform.is_identity:
+def _place_of(image: ImageSource) -> tuple[str, str, str]:
+    """Pixel size, crs and transform of an open image, as in layout.csv."""
+    if image.crs is None or image.transform is None:
         return "", "", ""
-    epsg = raster.crs.to_epsg()
-    metres = ground_pixel_size(raster.crs, raster.transform, raster.width, raster.height)
+    epsg = image.crs.to_epsg()
+    metres = ground_pixel_size(image.crs, image.transform, image.width, image.height)
     return (
         f"{metres:.6g}" if metres else "",
-        f"EPSG:{epsg}" if epsg else raster.crs.to_wkt(),
-        " ".join(repr(float(number)) for number in raster.transform[:6]),
+        f"EPSG:{epsg}" if epsg else image.crs.to_wkt(),
+        " ".join(repr(float(number)) for number in image.transform[:6]),
     )
 
 

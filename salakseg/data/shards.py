@@ -263,7 +263,8 @@ def _pack(
     index: Index, plan: dict[str, pd.DataFrame], out: Path, num_workers: int | None
 ) -> dict[str, Packed]:
     packed: dict[str, Packed] = {}
-    job = partial(_pack_one, index.data, index.mapping, out)
+    white_level = index.summary.get("white_level")
+    job = partial(_pack_one, index.data, index.mapping, white_level, out)
     total = sum(len(rows) for rows in plan.values())
     with progress("Packing", total) as bar, worker_processes(num_workers) as workers:
         for (name, rows), result in workers.as_completed(job, list(plan.items()), "packing"):
@@ -273,7 +274,11 @@ def _pack(
 
 
 def _pack_one(
-    data: Path, mapping: ClassMapping, out: Path, planned: tuple[str, pd.DataFrame]
+    data: Path,
+    mapping: ClassMapping,
+    white_level: int | None,
+    out: Path,
+    planned: tuple[str, pd.DataFrame],
 ) -> Packed:
     """Write one tar, planned as name and rows, unless it is there; describe what it holds."""
     name, rows = planned
@@ -284,7 +289,7 @@ def _pack_one(
             # Not webdataset's writer: it brings torch along, seconds and 600 MB in each process.
             with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
                 for key, row in zip(keys, rows.itertuples(), strict=True):
-                    sample = _sample(data, mapping, row)
+                    sample = _sample(data, mapping, white_level, row)
                     for extension, content in sorted((sample or {}).items()):
                         _add(tar, f"{key}.{extension}", content)
         except OSError as error:
@@ -301,7 +306,9 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def _sample(data: Path, mapping: ClassMapping, row: Any) -> dict[str, bytes] | None:
+def _sample(
+    data: Path, mapping: ClassMapping, white_level: int | None, row: Any
+) -> dict[str, bytes] | None:
     """The files of one patch by extension, or None where the image is damaged."""
     content = _read_unchanged(data / row.image, int(row.bytes))
     if damage_of(content):
@@ -326,7 +333,7 @@ def _sample(data: Path, mapping: ClassMapping, row: Any) -> dict[str, bytes] | N
     sample = {"json": json.dumps(described, ensure_ascii=False, default=np.generic.item).encode()}
     there = _alpha(content)
     if extension is None:
-        with open_image(data / row.image) as source:
+        with open_image(data / row.image, white_level=white_level) as source:
             pixels, there = source.read(0, 0, source.height, source.width)
         if not there.all():
             pixels = np.dstack([pixels, np.where(there, 255, 0).astype(np.uint8)])

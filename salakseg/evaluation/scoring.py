@@ -39,7 +39,9 @@ from salakseg.files import require_folder
 from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.imagery.drawing import Picture
 from salakseg.imagery.raster import ImageSource, open_image
-from salakseg.mapping.classify import classify
+from salakseg.mapping.areas import ground_of
+from salakseg.mapping.inputs import Input
+from salakseg.mapping.resample import classify_seen, seen_by
 from salakseg.metrics import LEVELS, confusion_matrices, confusion_matrix, count
 from salakseg.model.weights import Model
 
@@ -333,18 +335,24 @@ class ImageFolder:
         counter = _Counter(self.owner, model.mapping.num_classes, torch.device("cpu"))
         thumbnails = []
         resized, unknown, smeared = [], 0, 0
+        told: dict[str, list[str]] = {}
         with progress("Evaluating", len(self.pairs)) as bar:
             for entry, (image_path, mask_path) in enumerate(self.pairs):
                 reading = read_mask(mask_path, self.mapping)
                 unknown += sum(reading.unknown.values())
                 smeared += reading.smeared
-                with open_image(image_path) as source:
+                with open_image(image_path, white_level=model.white_level) as source:
                     shape = source.height, source.width
                     truth = _fit_truth(reading.labels, shape, image_path, mask_path)
                     if reading.labels.shape != shape:
                         resized.append(mask_path.name)
+                    is_photo = Input(image_path, image_path.stem).is_photo
+                    ground = ground_of(source, None, is_photo)
+                    seen, notes = seen_by(model, source, ground)
+                    for note in [*source.notes, *notes]:
+                        told.setdefault(note, []).append(image_path.name)
                     confusion, diagnosis, prediction = _compare(
-                        model, source, truth, batch_size, amp
+                        model, source, seen, truth, batch_size, amp
                     )
                 counter.add(torch.tensor([entry]), confusion[None], diagnosis)
                 thumbnails.append(_as_thumbnail(prediction))
@@ -352,6 +360,8 @@ class ImageFolder:
         if not self._noted:  # the masks are the same for the next model
             self._noted = True
             self.notes += _notes_on_masks(resized, unknown, smeared)
+        notes = [f"{_first_of(names)}: {note}" for note, names in told.items()]
+        self.notes += [note for note in notes if note not in self.notes]
         tally = counter.tally()
         tally.thumbnails = thumbnails
         return tally
@@ -393,7 +403,7 @@ def _notes_on_masks(resized: list[str], unknown: int, smeared: int) -> list[str]
     if resized:
         notes.append(
             f"{len(resized)} masks differ from their image by 1 or {MASK_SIZE_TOLERANCE} pixels "
-            f"({', '.join(resized[:3])}{', …' if len(resized) > 3 else ''}); "
+            f"({_first_of(resized)}); "
             "the common part was compared"
         )
     if unknown:
@@ -401,6 +411,10 @@ def _notes_on_masks(resized: list[str], unknown: int, smeared: int) -> list[str]
     if smeared:
         notes.append(f"{smeared:,} pixels of JPEG masks were given to the nearest class")
     return notes
+
+
+def _first_of(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _pair(folder: Path) -> tuple[list[tuple[Path, Path]], int, list[str]]:
@@ -449,17 +463,21 @@ def _fit_truth(
 def _compare(
     model: Model,
     source: ImageSource,
+    seen: ImageSource,
     truth: NDArray[np.uint8],
     batch_size: int,
     amp: bool | None,
 ) -> tuple[Tensor, Tensor, NDArray[np.uint8]]:
-    """Confusion matrix, diagnosis and class map of one image; its nodata pixels do not count."""
+    """Confusion matrix, diagnosis and class map of one image; its nodata pixels do not count.
+
+    `seen` is what `mapping.resample.seen_by` made of it, as for a map.
+    """
     num_classes = model.mapping.num_classes
     total = torch.zeros((num_classes, num_classes), dtype=torch.int64)
     truth = truth.copy()
     prediction = np.full_like(truth, IGNORE_INDEX)
     percent = np.zeros_like(truth)
-    for block in classify(model, source, batch_size=batch_size, amp=amp):
+    for block in classify_seen(model, source, seen, batch_size=batch_size, amp=amp):
         height, width = block.labels.shape
         window = (
             slice(block.row, block.row + height),

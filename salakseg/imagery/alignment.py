@@ -1,20 +1,21 @@
 """Whether files that belong together lie on the same ground, by the places that they tell."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp
 
 from salakseg.classes import MASK_SIZE_TOLERANCE
 from salakseg.imagery.area import ground_pixel_size
+from salakseg.imagery.place import place_of
+from salakseg.imagery.raster import PHOTO_SUFFIXES
+from salakseg.imagery.reading import GDAL_ERRORS, open_raster
 
 # Of a pixel: patches of one image that was cut lie on its pixels.
 OFF_THE_GRID = 0.1
@@ -33,20 +34,27 @@ class Footprint(NamedTuple):
 
 def footprint(path: Path) -> Footprint:
     """By the file's own words; without a place where it has none, or cannot be read as a raster."""
-    beside = path.with_name(f"{path.name}.aux.xml")
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not beside.exists():
+    if path.suffix.lower() in PHOTO_SUFFIXES and not _placed_beside(path):
         return Footprint()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                size, crs, transform = (raster.width, raster.height), raster.crs, raster.transform
-    except RasterioError:
+        with open_raster(path) as raster:
+            size, place = (raster.width, raster.height), place_of(raster)
+    except GDAL_ERRORS:
         return Footprint()
-    if transform.is_identity or not transform.determinant:
+    crs, transform = place.crs, place.transform
+    if transform is None or not transform.determinant:
         return Footprint("", (), *size)
     metres = ground_pixel_size(crs, transform, *size) if crs else None
     return Footprint(crs.to_wkt() if crs else "", tuple(transform)[:6], *size, metres)
+
+
+def _placed_beside(path: Path) -> bool:
+    """Whether a photograph has a file beside it that may place it; cheaper than GDAL's look."""
+    suffix = path.suffix[1:]
+    world = (f"{suffix[0]}{suffix[-1]}w", f"{suffix}w", "wld")
+    return path.with_name(f"{path.name}.aux.xml").exists() or any(
+        path.with_suffix(f".{end}").exists() for end in world
+    )
 
 
 def lies_elsewhere(image: Path, mask: Path) -> str:

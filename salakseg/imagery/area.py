@@ -4,6 +4,9 @@ A pixel of a Mercator map is not its nominal size and degrees are no length, so 
 is worked out from where it lies: the corners' longitudes and latitudes give how much of both it
 spans, the ellipsoid's radii of curvature there turn that into square metres. Exact for every CRS
 that has an ellipsoid, rotated geotransforms included.
+
+A local CRS is a plane that nothing ties to the Earth. Where its unit is a length, areas are those
+in the plane, which is what a building site or a trial field with a grid of its own goes by.
 """
 
 from functools import lru_cache
@@ -19,6 +22,10 @@ from pyproj.exceptions import CRSError, ProjError
 NODE_DISTANCE = 20_000.0
 # Longitude and latitude are differentiated over this distance on the ground, in metres.
 DIFFERENCE_DISTANCE = 100.0
+# What the names of lengths, but not of "unknown" or "pixel", have in them.
+LENGTHS = ("metre", "meter", "foot", "feet")
+
+Vectors = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @lru_cache(maxsize=8)
@@ -37,11 +44,42 @@ def _geodetic(wkt: str) -> tuple[Transformer, float, float, float, float]:
     return to_geodetic, unit, a, 1 - (b / a) ** 2, metres
 
 
+@lru_cache(maxsize=8)
+def _plane(wkt: str) -> float | None:
+    """Metres a unit of a local CRS, None for any other and where that is not known."""
+    crs = CRS.from_user_input(wkt)
+    if crs.is_compound:
+        crs = crs.sub_crs_list[0]
+    unit = crs.axis_info[0] if crs.type_name == "Engineering CRS" and crs.axis_info else None
+    if unit is None or not any(length in unit.unit_name.lower() for length in LENGTHS):
+        return None
+    return float(unit.unit_conversion_factor)
+
+
 def _areas_at(
     crs: Any, transform: Any, columns: NDArray[np.float64], rows: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Ground area in m² of a pixel centred at each (column, row), pixel edges at whole numbers."""
-    to_geodetic, unit, a, e2, metres = _geodetic(crs.to_wkt())
+    plane = _plane(crs.to_wkt())
+    if plane is not None:
+        return np.full(columns.shape, abs(transform.determinant) * plane**2)
+    by_column, by_row, pixels, latitude = _steps_at(crs, transform, columns, rows)
+    jacobian = (by_column[0] * by_row[1] - by_row[0] * by_column[1]) / pixels**2
+    _, _, a, e2, _ = _geodetic(crs.to_wkt())
+    # Radii of curvature: meridian a(1-e²)/w³, prime vertical a/w, with w² = 1 - e² sin² φ.
+    w2 = 1 - e2 * np.sin(latitude) ** 2
+    return np.abs(jacobian * a * a * (1 - e2) / (w2 * w2) * np.cos(latitude))
+
+
+def _steps_at(
+    crs: Any, transform: Any, columns: NDArray[np.float64], rows: NDArray[np.float64]
+) -> tuple[Vectors, Vectors, float, NDArray[np.float64]]:
+    """How much longitude and latitude, in radians, columns and rows span at each place.
+
+    Returns:
+        That of so many columns; of as many rows; how many; the latitude.
+    """
+    to_geodetic, unit, _, _, metres = _geodetic(crs.to_wkt())
     nominal = metres * abs(transform.determinant) ** 0.5
     step = max(0.5, DIFFERENCE_DISTANCE / nominal / 2)
 
@@ -60,11 +98,8 @@ def _areas_at(
     south, north = lon_lat(columns, rows + step), lon_lat(columns, rows - step)
     by_column = wrapped(east[0] - west[0]), east[1] - west[1]
     by_row = wrapped(south[0] - north[0]), south[1] - north[1]
-    jacobian = (by_column[0] * by_row[1] - by_row[0] * by_column[1]) / (2 * step) ** 2
     _, latitude = lon_lat(columns, rows)
-    # Radii of curvature: meridian a(1-e²)/w³, prime vertical a/w, with w² = 1 - e² sin² φ.
-    w2 = 1 - e2 * np.sin(latitude) ** 2
-    return np.abs(jacobian * a * a * (1 - e2) / (w2 * w2) * np.cos(latitude))
+    return by_column, by_row, 2 * step, latitude
 
 
 def pixel_areas(
@@ -76,6 +111,8 @@ def pixel_areas(
         crs: rasterio or pyproj CRS for which `unknown_area` gave None.
         transform: affine (column, row) → CRS coordinates.
     """
+    if _plane(crs.to_wkt()) is not None:
+        return _areas_at(crs, transform, *np.zeros((2, height, width)))
     *_, metres = _geodetic(crs.to_wkt())
     # The longer of the pixel's sides, in metres, decides how dense the points must be.
     side = metres * max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
@@ -108,10 +145,15 @@ def unknown_area(crs: Any, transform: Any, width: int, height: int) -> str | Non
         with np.errstate(invalid="ignore"):
             areas = _areas_at(crs, transform, columns, rows)
     except (CRSError, ProjError):
-        return "the image's CRS is local, not tied to the Earth"
+        return "the image's CRS is local, in units that are not known"
     if not (np.isfinite(areas) & (areas > 0)).all():
         return "the image's coordinates lie outside its CRS"
     return None
+
+
+def area_basis(crs: Any) -> str:
+    """How areas are known in a CRS for which `unknown_area` gave None."""
+    return "on the ellipsoid" if _plane(crs.to_wkt()) is None else "in the plane of its local CRS"
 
 
 def ground_pixel_size(crs: Any, transform: Any, width: int, height: int) -> float | None:
@@ -120,3 +162,25 @@ def ground_pixel_size(crs: Any, transform: Any, width: int, height: int) -> floa
         return None
     area = _areas_at(crs, transform, np.array([width / 2]), np.array([height / 2]))
     return float(area[0] ** 0.5)
+
+
+def ground_pixel_sides(
+    crs: Any, transform: Any, width: int, height: int
+) -> tuple[float, float] | None:
+    """Metres on the ground from a column to the next and from a row to the next, or None."""
+    if unknown_area(crs, transform, width, height) is not None:
+        return None
+    plane = _plane(crs.to_wkt())
+    if plane is not None:
+        across = float(np.hypot(transform.a, transform.d))
+        return plane * across, plane * float(np.hypot(transform.b, transform.e))
+    middle = np.array([width / 2]), np.array([height / 2])
+    by_column, by_row, pixels, latitude = _steps_at(crs, transform, *middle)
+    _, _, a, e2, _ = _geodetic(crs.to_wkt())
+    w2 = 1 - e2 * np.sin(latitude) ** 2
+    parallel, meridian = a / w2**0.5 * np.cos(latitude), a * (1 - e2) / w2**1.5
+    sides = [
+        float(np.hypot(lon * parallel, lat * meridian)[0] / pixels)
+        for lon, lat in (by_column, by_row)
+    ]
+    return sides[0], sides[1]

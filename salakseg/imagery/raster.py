@@ -1,40 +1,59 @@
-"""Reading images of any size by window, and making cloud-optimised GeoTIFFs.
+"""Opening images of any size and format, and making cloud-optimised GeoTIFFs.
 
-In: a photograph (PNG, JPEG: decoded whole, upright) or anything else that GDAL reads (GeoTIFF,
-BigTIFF, COG, VRT: read by window, whatever its block layout). Out: 8-bit RGB by the rule of
-`imagery.photo`, and which pixels are valid.
+In: anything that GDAL reads (GeoTIFF, BigTIFF, COG, VRT, a JPEG or PNG with a world file, …) by
+window, whatever its block layout; and photographs, which are decoded whole and turned upright. Out:
+8-bit RGB by the rule of `imagery.bands`, and which pixels are valid by that of `imagery.nodata`.
 
-A pixel is not valid where its alpha is 0, where the file's mask says so, or where *all* bands hold
-the nodata value: a single band that does (sunlit sand is 255 too) is an ordinary pixel.
+An image that has a place (`imagery.place`) is never turned: GDAL and QGIS do not.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
-from salakseg.imagery.photo import exif_orientation, read_photo, rgb8_of, to_rgb8
+from salakseg.imagery.decode import (
+    ERRORS,
+    UPRIGHT,
+    WHOLE_PIXELS,
+    decoded,
+    exif_orientation,
+    turned_upright,
+)
+from salakseg.imagery.place import place_of
+from salakseg.imagery.reading import (
+    GDAL_ERRORS,
+    PHOTO_DRIVERS,
+    Pixels,
+    Reading,
+    is_nodata,
+    level_of,
+    marks_of,
+    open_raster,
+    reading_of,
+)
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
-UPRIGHT = 1
 # GDAL keeps decoded blocks; its default, a share of the machine's memory, is no bound. In bytes:
 # rasterio hands the number to GDAL's C function, not to its reading of "128" as megabytes.
 GDAL_CACHE_BYTES = 128 << 20
 
-Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+# A photograph has no place on Earth, and need not be told so. For all of the process: images are
+# opened in threads, and `warnings.catch_warnings` is not for those.
+warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 
 @dataclass(frozen=True)
@@ -44,12 +63,15 @@ class ImageSource:
     Attributes:
         path: the file.
         height, width: in pixels, upright.
-        crs: rasterio CRS, or None.
+        crs: rasterio CRS of the transform, or None.
         transform: affine (column, row) → CRS coordinates, or None.
-        scaled: 16-bit values are divided by 257 on reading.
         read: (row, column, height, width), a window inside the image → uint8 RGB
             (height, width, 3) and bool (height, width), True where the pixel is valid. Raises
             `InputError` where the file is damaged.
+        white_level: the 16-bit value that becomes 255; None: the image has 8 bits.
+        gcps: ground control points and their CRS, where no transform fits them.
+        turned: by its EXIF orientation, to be upright.
+        notes: what a user must know of how it is read, without its name.
     """
 
     path: Path
@@ -58,14 +80,18 @@ class ImageSource:
     crs: Any
     transform: Any
     read: Callable[[int, int, int, int], Pixels]
-    scaled: bool = False
+    white_level: int | None = None
+    gcps: tuple[tuple[Any, ...], Any] = ((), None)
+    turned: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
 def quiet_gdal() -> Iterator[None]:
-    """GDAL with a bounded cache, and without a warning where an image has no place on Earth."""
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    """GDAL with a bounded cache."""
+    # Progressive JPEGs take memory for all of their pixels, by GDAL's default 500 MB at most.
+    options = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC": True}
+    with rasterio.Env(**options):
         yield
 
 
@@ -75,16 +101,18 @@ def open_image(
     nodata: float | None = None,
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
+    white_level: int | None = None,
 ) -> Iterator[ImageSource]:
     """Open an image for windowed reading.
 
     Args:
-        nodata: value that marks a pixel as nodata where all bands hold it, in the file's own scale
-            for GeoTIFFs; None: what the file says, if anything.
+        nodata: value that marks a pixel as nodata where all bands hold it, in the file's own scale;
+            None: what the file says, if anything.
         bands: numbers, from 1, of the one or three bands to take; None: by the rule of
-            `imagery.photo`.
+            `imagery.bands`.
         skip_unreadable: take the blocks of a raster that cannot be read for not valid, and name
             them; otherwise they raise.
+        white_level: the 16-bit value that becomes 255; None: by the image's own values.
 
     Raises:
         InputError: names the file: missing, no image, damaged, without these bands, or with values
@@ -94,33 +122,104 @@ def open_image(
         raise InputError(
             f"--bands {','.join(map(str, bands))}: must be one or three band numbers, as in 1,2,3"
         )
+    with quiet_gdal(), _opened(path) as raster:
+        with _named(path):
+            if raster is None:
+                source = _photo(path, nodata, bands)
+            elif _is_photo(raster):
+                notes = tuple(filter(None, [place_of(raster).note]))
+                source = replace(_photo(path, nodata, bands), notes=notes)
+            else:
+                source = _raster(path, raster, nodata, bands, skip_unreadable, white_level)
+        yield source
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width as `open_image` has them, of the file's header alone.
+
+    Raises:
+        InputError: missing, or no image.
+    """
+    with quiet_gdal(), _opened(path) as raster, _named(path):
+        if raster is None:
+            source = _photo(path, None, None)
+            return source.height, source.width
+        turned = exif_orientation(path) >= 5 and not place_of(raster).known
+        return (raster.width, raster.height) if turned else (raster.height, raster.width)
+
+
+def has_place(path: Path) -> bool:
+    """Whether GIS software shows the file where it lies: its map is a raster with that place."""
     with quiet_gdal():
-        if path.suffix.lower() in PHOTO_SUFFIXES or exif_orientation(path) != UPRIGHT:
-            yield _photo_source(path, nodata, bands)
-            return
         try:
-            raster = rasterio.open(path)
-        except RasterioError as error:
-            reason = "no such file" if not path.exists() else f"the image cannot be read ({error})"
-            raise InputError(f"{path}: {reason}") from error
-        with raster:
-            yield _raster_source(path, raster, nodata, bands, skip_unreadable)
+            with open_raster(path) as raster:
+                return place_of(raster).known
+        except GDAL_ERRORS:
+            return False
 
 
-def _require_bands(path: Path, bands: tuple[int, ...] | None, count: int) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The rasterio data set; None where GDAL cannot open a photograph, which Pillow may."""
+    try:
+        raster = open_raster(path)
+    except GDAL_ERRORS as error:
+        if not path.exists():
+            raise InputError(f"{path}: no such file") from error
+        if path.suffix.lower() not in PHOTO_SUFFIXES:
+            raise InputError(f"{path}: the image cannot be read ({_cause(error)})") from error
+        yield None
+        return
+    with raster:
+        if not raster.count:
+            raise InputError(
+                f"{path}: holds no image itself, but {len(raster.subdatasets)} of them; take one "
+                "out with gdal_translate"
+            )
+        yield raster
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors in what a file says of itself, with its name."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (*GDAL_ERRORS, *ERRORS) as error:
+        raise InputError(f"{path}: the image cannot be read ({_cause(error)})") from error
+
+
+def _is_photo(raster: Any) -> bool:
+    """Whether Pillow decodes it, as viewers do: 8 bits, no place, no mask that only GDAL knows."""
+    flags = set(raster.mask_flag_enums[0])
+    palette = raster.colorinterp[0].name == "palette"
+    return (
+        raster.driver in PHOTO_DRIVERS
+        and raster.dtypes[0] == "uint8"
+        and (palette or not flags.isdisjoint({MaskFlags.all_valid, MaskFlags.alpha}))
+        and raster.width * raster.height <= WHOLE_PIXELS
+        and not place_of(raster).known
+    )
+
+
+def _require_bands(bands: tuple[int, ...] | None, count: int) -> None:
     if bands is not None and max(bands) > count:
-        raise InputError(f"{path}: has no band {max(bands)}, only {count}; see --bands")
+        raise InputError(f"has no band {max(bands)}, only {count}; see --bands")
 
 
-def _photo_source(path: Path, nodata: float | None, bands: tuple[int, ...] | None) -> ImageSource:
-    pixels = read_photo(path)
-    _require_bands(path, bands, 3)
+def _photo(path: Path, nodata: float | None, bands: tuple[int, ...] | None) -> ImageSource:
+    pixels, valid, lossy = decoded(path)
+    _require_bands(bands, 3)
     if bands is not None:
         pixels = np.ascontiguousarray(pixels[..., [band - 1 for band in bands * (3 // len(bands))]])
-    valid = _photo_alpha(path, pixels.shape[:2])
-    if nodata is not None:
-        valid &= (pixels != nodata).any(axis=2)
+    marks = marks_of([nodata] * 3, "uint8")
+    if marks is not None:
+        valid &= ~is_nodata(np.moveaxis(pixels, 2, 0), marks, lossy)
+    return replace(_in_memory(path, pixels, valid), turned=exif_orientation(path) != UPRIGHT)
 
+
+def _in_memory(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> ImageSource:
     def read(row: int, column: int, height: int, width: int) -> Pixels:
         window = np.s_[row : row + height, column : column + width]
         return pixels[window], valid[window]
@@ -128,62 +227,80 @@ def _photo_source(path: Path, nodata: float | None, bands: tuple[int, ...] | Non
     return ImageSource(path, pixels.shape[0], pixels.shape[1], None, None, read)
 
 
-def _photo_alpha(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    with Image.open(path) as image:
-        if image.has_transparency_data:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-            return np.asarray(upright.getchannel("A")) > 0
-    return np.ones(shape, bool)
-
-
-def _raster_source(
+def _raster(
     path: Path,
     raster: Any,
     nodata: float | None,
-    wanted: tuple[int, ...] | None,
+    bands: tuple[int, ...] | None,
     skip_unreadable: bool,
+    white_level: int | None,
 ) -> ImageSource:
-    colors = list(raster.colorinterp)
-    alpha = colors.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colors else None
-    bands = [band for band in raster.indexes if band != alpha]
-    try:
-        to_rgb8(np.empty((1, 1), raster.dtypes[0]))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    _require_bands(path, wanted, raster.count)
-    # Of each band; a band without one can hold no nodata, so the pixel never does.
-    marks = [raster.nodatavals[band - 1] if nodata is None else nodata for band in bands]
-    marked = all(mark is not None for mark in marks)
-    masked = MaskFlags.per_dataset in raster.mask_flag_enums[0] and alpha is None
-    unreadable: set[tuple[int, int]] = set()
+    _require_bands(bands, raster.count)
+    place = place_of(raster)
+    reading = reading_of(raster, nodata, bands)
+    level, level_note = level_of(reading, white_level)
+    orientation = exif_orientation(path)
+    turned = orientation != UPRIGHT and not place.known
+    notes = [place.note, *reading.notes, level_note]
+    if orientation != UPRIGHT and place.known:
+        notes.append("has a place, so that its orientation tag is not obeyed, nor is it by QGIS")
+    source = ImageSource(
+        path,
+        raster.height,
+        raster.width,
+        place.crs,
+        place.transform,
+        _windows(path, reading, level, skip_unreadable),
+        None if raster.dtypes[reading.bands[0] - 1] == "uint8" else level,
+        place.gcps,
+        turned,
+        tuple(filter(None, notes)),
+    )
+    return _turned(source, orientation) if turned else source
 
-    def read_window(window: Any) -> Pixels:
-        valid = np.ones((window.height, window.width), bool)
-        image = rgb8_of(raster, window, wanted)
-        if alpha is not None:
-            valid &= raster.read(alpha, window=window) > 0
-        if masked:
-            valid &= raster.read_masks(1, window=window) > 0
-        if marked:
-            values = raster.read(bands, window=window)
-            valid &= (values != np.array(marks)[:, None, None]).any(axis=0)
-        return image, valid
+
+def _turned(source: ImageSource, orientation: int) -> ImageSource:
+    """A whole image, upright."""
+    if source.width * source.height > WHOLE_PIXELS:
+        raise InputError(
+            f"{source.width} × {source.height} pixels are too many to turn them as its orientation "
+            "tag says; turn it first, or take the tag away"
+        )
+    pixels, valid = (
+        turned_upright(part, orientation) for part in source.read(0, 0, source.height, source.width)
+    )
+    upright = _in_memory(source.path, pixels, valid)
+    return replace(source, height=upright.height, width=upright.width, read=upright.read)
+
+
+def _windows(
+    path: Path, reading: Reading, level: int | None, skip_unreadable: bool
+) -> Callable[[int, int, int, int], Pixels]:
+    """`ImageSource.read` of an open raster."""
+    unreadable: set[tuple[int, int]] = set()
+    # GDAL's data sets are not for two threads at a time.
+    one_at_a_time = Lock()
+    raster = reading.raster
 
     def read(row: int, column: int, height: int, width: int) -> Pixels:
-        try:
-            return read_window(Window(column, row, width, height))
-        except RasterioError as error:
-            if not skip_unreadable:
-                raise InputError(
-                    f"{path}: rows {row} to {row + height - 1} cannot be read; the file is damaged "
-                    "or was cut short: copy or export it again, or map the rest of it with "
-                    "--skip-unreadable"
-                ) from error
+        with one_at_a_time:
+            try:
+                return reading.pixels(Window(column, row, width, height), level)
+            except GDAL_ERRORS as error:
+                if not skip_unreadable:
+                    raise InputError(
+                        f"{path}: rows {row} to {row + height - 1} cannot be read "
+                        f"({_cause(error)}); {_advice(raster)}, or map the rest of it with "
+                        "--skip-unreadable"
+                    ) from error
+            return read_blocks(row, column, height, width)
+
+    def read_blocks(row: int, column: int, height: int, width: int) -> Pixels:
         image, valid = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool)
         for block in _blocks_in(raster, row, column, height, width):
             try:
-                pixels = read_window(block)
-            except RasterioError:
+                pixels = reading.pixels(block, level)
+            except GDAL_ERRORS:
                 block_height, block_width = raster.block_shapes[0]
                 top = block.row_off // block_height * block_height
                 left = block.col_off // block_width * block_width
@@ -201,16 +318,20 @@ def _raster_source(
             image[place], valid[place] = pixels
         return image, valid
 
-    placed = raster.crs is not None or not raster.transform.is_identity
-    return ImageSource(
-        path,
-        raster.height,
-        raster.width,
-        raster.crs,
-        raster.transform if placed else None,
-        read,
-        raster.dtypes[0] == "uint16",
-    )
+    return read
+
+
+def _cause(error: BaseException) -> str:
+    """What GDAL said first, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def _advice(raster: Any) -> str:
+    if raster.driver == "VRT":
+        return "put the files that it is made of where it looks for them"
+    return "the file is damaged or was cut short: copy or export it again"
 
 
 def _blocks_in(raster: Any, row: int, column: int, height: int, width: int) -> Iterator[Any]:

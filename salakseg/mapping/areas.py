@@ -21,7 +21,7 @@ from rich.table import Table
 
 from salakseg.classes import ClassMapping
 from salakseg.console import console
-from salakseg.imagery.area import ground_pixel_size, pixel_areas, unknown_area
+from salakseg.imagery.area import area_basis, ground_pixel_size, pixel_areas, unknown_area
 from salakseg.imagery.photo import ground_sampling
 from salakseg.imagery.raster import ImageSource
 from salakseg.metrics import LEVEL, student_t
@@ -61,7 +61,7 @@ def ground_of(source: ImageSource, gsd: float | None, is_photo: bool) -> Ground:
     unknown = unknown_area(source.crs, source.transform, source.width, source.height)
     if unknown is None:
         return Ground(
-            "on the ellipsoid",
+            area_basis(source.crs),
             ground_pixel_size(source.crs, source.transform, source.width, source.height),
             lambda *window: pixel_areas(source.crs, source.transform, *window),
         )

@@ -13,10 +13,9 @@ from hashlib import sha256
 from math import ceil
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -24,8 +23,10 @@ from PIL.PngImagePlugin import PngInfo
 from salakseg import __version__
 from salakseg.classes import IGNORE_INDEX, ClassMapping
 from salakseg.files import write_text
+from salakseg.imagery.decode import ERRORS
 from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay, scale_bar
 from salakseg.imagery.raster import ImageSource, quiet_gdal, write_cog
+from salakseg.imagery.reading import GDAL_ERRORS, open_raster
 from salakseg.mapping.areas import STRIP_PIXELS, ReadLabels, strips
 from salakseg.mapping.classify import Block
 from salakseg.mapping.scratch import Scratch, make_raw, write_raw
@@ -68,10 +69,20 @@ def read_tags(classes: Path) -> dict[str, str]:
         if classes.suffix == ".png":
             with Image.open(classes) as image:
                 return {str(name): str(value) for name, value in image.info.items()}
-        with quiet_gdal(), rasterio.open(classes) as raster:
+        with quiet_gdal(), open_raster(classes) as raster:
             return dict(raster.tags())
-    except (OSError, rasterio.errors.RasterioError):
+    except (*ERRORS, *GDAL_ERRORS):
         return {}
+
+
+def is_map(path: Path) -> bool:
+    """Whether `predict` made the image: by its tags, whatever it is called."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return False
+    tags = read_tags(path)
+    return "KEY" in tags and tags.get("TIFFTAG_SOFTWARE", tags.get("Software", "")).startswith(
+        "salakseg "
+    )
 
 
 def write_raster(
@@ -135,6 +146,13 @@ def _place(source: ImageSource) -> str:
     if source.transform is not None:
         numbers = ", ".join(repr(float(number)) for number in source.transform.to_gdal())
         text += f"<GeoTransform>{numbers}</GeoTransform>"
+    points, points_crs = source.gcps
+    if points:
+        text += f"<GCPList Projection={quoteattr(points_crs.to_wkt() if points_crs else '')}>"
+        for point in points:
+            at = f'Pixel="{point.col!r}" Line="{point.row!r}" X="{point.x!r}" Y="{point.y!r}"'
+            text += f"<GCP {at}/>"
+        text += "</GCPList>"
     return text
 
 

@@ -44,7 +44,6 @@ from salakseg.mapping.areas import (
     read_areas,
     validation_of,
 )
-from salakseg.mapping.classify import SUMS_BYTES, classify
 from salakseg.mapping.compare import (
     ERRORS,
     Truth,
@@ -72,7 +71,7 @@ from salakseg.mapping.outputs import (
     write_table,
 )
 from salakseg.mapping.polygons import min_pixels, write_polygons
-from salakseg.mapping.resample import checked_resolution, network_scale, on_grid, resampled
+from salakseg.mapping.resample import checked_resolution, classify_seen, seen_by
 from salakseg.mapping.scratch import Scratch, open_scratch
 from salakseg.mapping.zones import Zones, measure_zones, place_zones, read_zones, write_zones
 from salakseg.model.applicability import FAR_PATCHES
@@ -116,6 +115,7 @@ class Options:
     batch_size: int | None
     nodata: float | None
     bands: tuple[int, ...] | None
+    white_level: int | None
     skip_unreadable: bool
     resolution: str
     gsd: float | None
@@ -136,6 +136,7 @@ def predict(
     batch_size: int | None = None,
     nodata: float | None = None,
     bands: Sequence[int] | str | None = None,
+    white_level: int | None = None,
     resolution: str | float = "match",
     gsd: float | None = None,
     tta: bool = False,
@@ -166,7 +167,10 @@ def predict(
         tile: side of the tiles in pixels; None: the patch size that the model was trained with.
         batch_size: tiles that the network takes at a time; None: by device.
         nodata: a pixel is nodata where all its bands have this value; None: as the file says.
-        bands: numbers, from 1, of the one or three bands to take; None: the first ones.
+        bands: numbers, from 1, of the one or three bands to take; None: those that the file calls
+            red, green and blue, or the first ones.
+        white_level: the 16-bit value of full brightness; None: that which the model was trained
+            with, or by each image's own values.
         resolution: "match": the pixel size that the model was trained at, where it and the image's
             are known; "own": the image's; or metres a pixel. The map is on the image's grid anyway.
         gsd: metres on the ground a pixel, for images without CRS.
@@ -202,6 +206,7 @@ def predict(
         batch_size=batch_size,
         nodata=nodata,
         bands=checked_bands(bands),
+        white_level=white_level,
         skip_unreadable=skip_unreadable,
         resolution=checked_resolution(resolution),
         gsd=gsd,
@@ -215,6 +220,8 @@ def predict(
         raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
     if min_area is not None and not 0 <= min_area < inf:
         raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
+    if white_level is not None and not 0 < white_level < 65536:
+        raise InputError(f"--white-level {white_level}: must be a 16-bit value, 1 to 65535")
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
     model_path = find_model(Path(model))
@@ -238,8 +245,10 @@ def predict(
     ]
     finished = {} if overwrite else _finished(jobs)
     _require_writable(out)
+    level = network.white_level if white_level is None else white_level
     done: list[Prediction] = []
     failed: list[Path] = []
+    told: set[str] = set()
     for number, job in enumerate(jobs, 1):
         path = job.image.path
         if path in finished:
@@ -247,8 +256,8 @@ def predict(
             continue
         title = path.name if len(jobs) == 1 else f"{path.name} ({number} of {len(jobs)})"
         try:
-            with open_input(job.image, nodata, options.bands, skip_unreadable) as source:
-                done.append(_map(job, source, network, options, title))
+            with open_input(job.image, nodata, options.bands, skip_unreadable, level) as source:
+                done.append(_map(job, source, network, options, title, told))
         except InputError as error:
             if len(jobs) == 1:
                 raise
@@ -293,16 +302,23 @@ class Job:
     mask: Truth | None
 
 
-def _map(job: Job, source: ImageSource, network: Model, options: Options, title: str) -> Prediction:
-    """Classify an open image and write its files."""
+def _map(
+    job: Job, source: ImageSource, network: Model, options: Options, title: str, told: set[str]
+) -> Prediction:
+    """Classify an open image and write its files; say what is not in `told`."""
     path, classes = job.image.path, job.files["classes"]
     # What does not fit is said before the work, not after it.
     zones = None if options.zones is None else place_zones(options.zones, source)
     if job.mask is not None:
         require_same_size(job.mask, (source.height, source.width))
     ground = ground_of(source, options.gsd, job.image.is_photo)
-    scale = network_scale(path, ground.side, network.pixel_size, options.resolution)
-    seen = source if scale == 1 else resampled(source, scale)
+    seen, notes = seen_by(network, source, ground, options.resolution)
+    if options.gsd is not None and source.crs is not None and ground.side is not None:
+        notes.append(f"--gsd {options.gsd:g} is not needed: its CRS tells {ground.side:.3g} m")
+    for note in [*source.notes, *notes]:
+        if note not in told:
+            console.print(f"{path}: {note}")
+            told.add(note)
     found = distances(
         network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
     )
@@ -314,8 +330,6 @@ def _map(job: Job, source: ImageSource, network: Model, options: Options, title:
         )
     if options.nodata is None:
         suggest_nodata(source)
-    if source.scaled:
-        console.print(f"{path}: 16-bit values are divided by 257: 0 … 65535 become 0 … 255")
     folder = classes.parent / f".partial-{job.image.name.rpartition('/')[2]}"
     begun = (folder / "state.npz").exists()
     needed = (BYTES_PER_PIXEL + options.polygons - 2 * begun) * source.height * source.width
@@ -341,22 +355,18 @@ def _classify_into(
         console.print(
             f"{source.path}: an unfinished map with another model or options is discarded"
         )
-    scale = seen.height / source.height
-    blocks = classify(
+    blocks = classify_seen(
         network,
+        source,
         seen,
         tile=options.tile,
         overlap=options.overlap,
         batch_size=options.batch_size,
         amp=options.amp,
         tta=options.tta,
-        # Of a coarser image a block stands for more pixels of the map.
-        sums_bytes=max(SUMS_BYTES // 4, int(SUMS_BYTES * min(1, scale) ** 2)),
         done=scratch.done,
         carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
     )
-    if seen is not source:
-        blocks = on_grid(blocks, seen, source)
     size = source.height * source.width
     total = max(1, size // 1_000_000)
     with progress(f"{title}, megapixels", total) as bar:
@@ -484,6 +494,8 @@ def _key(image: Input, network: Model, model_hash: str, options: Options) -> dic
             "amp": options.amp,
             "tta": options.tta,
             "device": network.generator.mean.device.type,
+            # Maps that were made before there was such an option stay what they are.
+            **({} if options.white_level is None else {"white_level": options.white_level}),
         },
     }
 

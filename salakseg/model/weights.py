@@ -40,6 +40,8 @@ class Model:
         source: where it was read from; "" for one that never was in a file.
         val_confusions: int64 (G, K, K), the same by photograph, of at most as many as
             `some_photos` keeps; None where that is not known.
+        white_level: the 16-bit value that was full brightness in training; None for 8 bits, and
+            where it is not known.
     """
 
     generator: Generator
@@ -52,6 +54,7 @@ class Model:
     applicability: Applicability | None = None
     source: str = ""
     val_confusions: NDArray[np.int64] | None = None
+    white_level: int | None = None
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor, amp: bool | None = None) -> Tensor:
@@ -92,6 +95,7 @@ def model_content(model: Model) -> dict[str, Any]:
         "std": model.generator.std.flatten().tolist(),
         "patch_size": model.patch_size,
         "pixel_size": model.pixel_size,
+        "white_level": model.white_level,
         "iteration": model.iteration,
         "val_confusion": as_tensor(model.val_confusion),
         "val_confusions": as_tensor(model.val_confusions),
@@ -200,6 +204,7 @@ def load_model(
                 None if applicability is None else Applicability.from_plain(applicability),
                 str(path),
                 as_array(confusions),
+                None if content.get("white_level") is None else int(content["white_level"]),
             )
             state = content["state"]
         except InputError as error:

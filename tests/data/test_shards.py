@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import tarfile
@@ -155,6 +156,28 @@ def test_images_that_are_no_plain_png_or_jpeg_are_stored_as_png(tmp_path: Path) 
     index(tmp_path / "data", num_workers=1)
     manifest = shard(num_workers=1)
     assert manifest["re_encoded"] == 3
+
+
+def test_all_16_bit_patches_of_a_set_are_read_by_one_white_level(tmp_path: Path) -> None:
+    # 12 bits: divided by 257 they would be black; each by its own values, a dark one too bright.
+    for name, value, suffix in (("a", 4095, "png"), ("b", 900, "png"), ("c", 2048, "tif")):
+        for kind, pixels in (
+            ("images", np.full((64, 64), value, np.uint16)),
+            ("masks", np.full((64, 64), value % 2, np.uint8)),
+        ):
+            path = tmp_path / "data" / kind / f"{name}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    assert index(tmp_path / "data", num_workers=1)["white_level"] == 4095
+    assert shard(num_workers=1)["white_level"] == read_shards(Path("shards")).white_level == 4095
+    values = set()
+    for path in Path("shards").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar.getmembers():
+                if member.name.endswith(".png") and not member.name.endswith(".mask.png"):
+                    with Image.open(io.BytesIO(tar.extractfile(member).read())) as image:
+                        values.add(np.asarray(image)[0, 0, 0].item())
+    assert values == {255, 56, 128}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from PIL import Image
+from rasterio.enums import ColorInterp
+from torch import Tensor, nn
 
 import salakseg
 from salakseg.console import console
@@ -14,8 +18,10 @@ from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import _leak, evaluate, leak_in_words
 from salakseg.evaluation.scoring import BOUNDARY, EVERY, ShardSplit, diagnose, near_boundary
 from salakseg.metrics import LEVELS
-from salakseg.model.generator import create_generator
+from salakseg.model.generator import Generator, create_generator
 from salakseg.model.weights import Model, load_model, save_model
+from tests.mapping.samples import MAPPING, coloured
+from tests.rasters import write_tiff
 
 
 def test_boundary_pixels_are_those_with_another_class_near_by() -> None:
@@ -94,3 +100,59 @@ def test_a_leak_is_told_unasked_and_its_size_where_it_can_be_had(leaky: Path) ->
 def test_a_leak_check_on_a_folder_is_an_error(leaky: Path) -> None:
     with pytest.raises(InputError, match="--data has no training photographs"):
         evaluate(leaky / "m.pth", data=leaky, leak_check=True, device="cpu")
+
+
+class Blurred(nn.Module):
+    """The brightest band of each pixel's surroundings: what it says depends on the resolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(20 * x, 5, 1, 2, count_include_pad=False)
+
+
+@pytest.mark.parametrize("kind", ["plain", "resolution", "bands", "16 bits", "infrared", "nodata"])
+def test_full_images_are_scored_as_predict_maps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pixels, labels = coloured(96, 130)
+    pixels[5:40, 7:30] = 0
+    bands = np.moveaxis(pixels, 2, 0)
+    if kind == "bands":
+        bands = bands[::-1]
+    if kind == "infrared":
+        bands = np.concatenate([bands, labels[None] * 60])
+    if kind == "16 bits":
+        bands = bands.astype(np.uint16) * 16
+    path = tmp_path / "data/images/field.tif"
+    path.parent.mkdir(parents=True)
+    write_tiff(path, bands, nodata=0 if kind == "nodata" else None)
+    if kind == "bands":
+        with rasterio.open(path, "r+") as raster:
+            raster.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    mask = tmp_path / "data/masks/field.png"
+    mask.parent.mkdir()
+    Image.fromarray(labels).save(mask)
+    model = Model(
+        Generator("blurred", Blurred(), (0, 0, 0), (1, 1, 1)), MAPPING, 32, source="m.pth"
+    )
+    model.pixel_size = {"resolution": 0.3}.get(kind, 0.1)
+    model.white_level = 10_000
+    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", lambda *_: model)
+    monkeypatch.setattr("salakseg.mapping.predict.load_model", lambda *_: model)
+    (tmp_path / "m.pth").touch()
+    with console.capture() as captured:
+        result = evaluate(tmp_path / "m.pth", data=tmp_path / "data", device="cpu")
+    [made] = salakseg.predict([path], model=tmp_path / "m.pth", device="cpu")
+    with rasterio.open(made.classes) as raster:
+        mapped = raster.read(1)
+    scored = mapped != 255
+    assert scored.all() == (kind != "nodata")
+    assert result["scored_pixels"] == scored.sum()
+    assert result["pixel_accuracy"] == (mapped == labels)[scored].mean()
+    said = {
+        "resolution": "field.tif: 0.1 m a pixel, resampled for the network to the 0.3 m",
+        "bands": "field.tif: its bands 3, 2, 1 are taken",
+        "16 bits": "field.tif: 16-bit values, of which 10000 is full brightness",
+        "infrared": "field.tif: calls its band 4 alpha",
+    }.get(kind, "")
+    assert said in captured.get()
+    assert said in " ".join(result["notes"])

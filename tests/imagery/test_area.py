@@ -5,9 +5,14 @@ import pytest
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from salakseg.imagery.area import ground_pixel_size, pixel_areas, unknown_area
+from salakseg.imagery.area import (
+    area_basis,
+    ground_pixel_sides,
+    ground_pixel_size,
+    pixel_areas,
+    unknown_area,
+)
 
-LOCAL = CRS.from_wkt('LOCAL_CS["site grid",UNIT["metre",1]]')
 # CRS, transform, width, height: 10 cm to kilometres, near and far from where the map is true.
 MAPS = {
     "UTM": ("EPSG:32748", Affine(0.1, 0, 434_000, 0, -0.1, 9_160_000), 9000, 7000),
@@ -75,9 +80,47 @@ def test_the_ground_pixel_size_of_a_map_in_degrees_is_in_metres() -> None:
 def test_why_an_area_is_not_known_is_said() -> None:
     square = Affine(1, 0, 0, 0, -1, 0)
     assert unknown_area(None, None, 10, 10) == "the image has no CRS"
-    assert "local" in str(unknown_area(LOCAL, square, 10, 10))
+    unknown = CRS.from_wkt('LOCAL_CS["site grid",UNIT["pixel",1]]')
+    assert "local, in units that are not known" in str(unknown_area(unknown, square, 10, 10))
     far = Affine(1, 0, 1e12, 0, -1, 1e12)
     assert "outside" in str(unknown_area(CRS("EPSG:32748"), far, 10, 10))
     flat = Affine(1, 0, 434_000, 0, 0, 9_160_000)
     assert "no area" in str(unknown_area(CRS("EPSG:32748"), flat, 10, 10))
-    assert ground_pixel_size(LOCAL, square, 10, 10) is None
+    assert ground_pixel_size(unknown, square, 10, 10) is None
+    assert ground_pixel_sides(unknown, square, 10, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("wkt", "metres"),
+    [
+        ('LOCAL_CS["site grid",UNIT["metre",1]]', 1),
+        ('LOCAL_CS["site grid",UNIT["foot",0.3048]]', 0.3048),
+        (
+            'COMPD_CS["site",LOCAL_CS["grid",UNIT["metre",1]],'
+            'VERT_CS["height",VERT_DATUM["dam",2005],UNIT["metre",1]]]',
+            1,
+        ),
+    ],
+)
+def test_a_local_crs_has_areas_in_its_plane(wkt: str, metres: float) -> None:
+    crs, transform = CRS.from_wkt(wkt), Affine(0.3, 0.4, 100, -0.4, 0.3, 200)
+    assert unknown_area(crs, transform, 50, 40) is None
+    areas = pixel_areas(crs, transform, 3, 4, 50, 40)
+    assert areas.shape == (40, 50)
+    np.testing.assert_allclose(areas, (0.5 * metres) ** 2)
+    assert ground_pixel_size(crs, transform, 50, 40) == pytest.approx(0.5 * metres)
+    assert ground_pixel_sides(crs, transform, 50, 40) == pytest.approx((0.5 * metres,) * 2)
+    assert "plane" in area_basis(crs)
+    assert area_basis(CRS("EPSG:32748")) == "on the ellipsoid"
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_sides_of_a_pixel_are_geodesics(name: str) -> None:
+    code, transform, width, height = MAPS[name]
+    crs = CRS.from_user_input(code)
+    columns, rows = width / 2 + np.array([0, 1, 0]), height / 2 + np.array([0, 0, 1])
+    x = transform.a * columns + transform.b * rows + transform.c
+    y = transform.d * columns + transform.e * rows + transform.f
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    _, _, metres = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+    assert ground_pixel_sides(crs, transform, width, height) == pytest.approx(metres, rel=3e-4)

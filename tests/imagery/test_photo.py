@@ -8,7 +8,8 @@ import rasterio
 from PIL import Image, ImageOps
 
 from salakseg.errors import InputError
-from salakseg.imagery.photo import exif_orientation, ground_sampling, read_photo, rgb8_of, to_rgb8
+from salakseg.imagery.bands import to_rgb8
+from salakseg.imagery.photo import ground_sampling, read_photo
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "dubai" / "images" / "tile1_part001.jpg"
 RANDOM = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
@@ -21,22 +22,8 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
         raster.write(np.moveaxis(pixels, 2, 0))
 
 
-def test_bands() -> None:
-    grey = RANDOM[..., 0]
-    assert np.array_equal(to_rgb8(grey), np.dstack([grey] * 3))
-    assert np.array_equal(to_rgb8(RANDOM[..., :2]), np.dstack([grey] * 3))
-    assert np.array_equal(to_rgb8(RANDOM), RANDOM[..., :3])
-
-
-def test_sixteen_bits_are_scaled_to_eight() -> None:
-    values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
-    assert to_rgb8(values)[..., 0].tolist() == [[0, 0, 1, 1, 128, 255]]
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
 def test_values_without_a_known_scale_are_refused(dtype: type, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only 8-bit and 16-bit unsigned"):
-        to_rgb8(RANDOM.astype(dtype))
     write_tiff(tmp_path / "a.tif", RANDOM.astype(dtype))
     with pytest.raises(InputError, match=r"a\.tif: its values are"):
         read_photo(tmp_path / "a.tif")
@@ -62,7 +49,7 @@ def test_sixteen_bit_grey_png_and_tiff(tmp_path: Path) -> None:
     values = np.array([[0, 300, 65535]], np.uint16)
     for name in ("a.png", "a.tif"):
         Image.fromarray(values).save(tmp_path / name)
-        assert read_photo(tmp_path / name)[..., 1].tolist() == [[0, 1, 255]]
+        assert read_photo(tmp_path / name, 65535)[..., 1].tolist() == [[0, 1, 255]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -72,24 +59,25 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(RANDOM[..., :3]).save(path, exif=exif)
-    assert exif_orientation(path) == orientation
     with Image.open(path) as image:
         assert np.array_equal(read_photo(path), np.asarray(ImageOps.exif_transpose(image)))
 
 
-def test_orientations_that_are_none(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 42
-    Image.fromarray(RANDOM[..., :3]).save(tmp_path / "a.png", exif=exif)
-    assert exif_orientation(tmp_path / "a.png") == 1
-    assert exif_orientation(tmp_path / "gone.png") == 1
+def test_sixteen_bit_patches_of_a_set_are_read_alike(tmp_path: Path) -> None:
+    for name, top in (("dark.png", 900), ("bright.png", 4000)):
+        Image.fromarray(np.array([[0, 450, top]], np.uint16)).save(tmp_path / name)
+    assert [
+        read_photo(tmp_path / name, white_level=4095)[0, 1, 0]
+        for name in ("dark.png", "bright.png")
+    ] == [28, 28]
 
 
-def test_a_window_is_a_part_of_the_whole(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", RANDOM)
-    with rasterio.open(tmp_path / "a.tif") as raster:
-        window = rgb8_of(raster, rasterio.windows.Window(2, 1, 4, 3))
-    assert np.array_equal(window, read_photo(tmp_path / "a.tif")[1:4, 2:6])
+def test_what_no_memory_could_hold_is_one_line(tmp_path: Path) -> None:
+    size = {"width": 40_000, "height": 40_000, "count": 3, "dtype": "uint8"}
+    sparse = {"tiled": True, "sparse_ok": True, "bigtiff": "YES", "compress": "deflate"}
+    rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **size, **sparse).close()
+    with pytest.raises(InputError, match=r"a\.tif: 40000 × 40000 pixels are too many"):
+        read_photo(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
@@ -154,6 +142,16 @@ def test_ground_sampling_by_exif_alone(tmp_path: Path) -> None:
     [
         ({"GimbalPitchDegree": "-45"}, (5472, 3078), "not looking down"),
         ({"RelativeAltitude": "-3"}, (5472, 3078), "height of -3 m"),
+        (
+            {"GimbalPitchDegree": "0.00", "GimbalRollDegree": "+0.00", "GimbalYawDegree": "-0.00"},
+            (5472, 3078),
+            "does not tell the camera's angle: all of the gimbal's are 0",
+        ),
+        (
+            {"GimbalPitchDegree": "0.00", "GimbalYawDegree": "12.3"},
+            (5472, 3078),
+            "not looking down",
+        ),
         ({}, (1058, 997), "cropped or squashed"),
         ({}, (5472, 3648), "cropped or squashed"),
     ],
@@ -165,6 +163,18 @@ def test_ground_sampling_is_left_out_with_the_reason(
     metres, why = ground_sampling(path, *size)
     assert metres is None
     assert reason in why
+
+
+@pytest.mark.parametrize("way", ["calibrated", "sensor", "35 mm"])
+@pytest.mark.parametrize(("zoom", "known"), [(0, True), (1, True), (2, False), (1.5, False)])
+def test_digital_zoom_is_not_guessed_at(tmp_path: Path, way: str, zoom: float, known: bool) -> None:
+    frame = {0xA002: 5472, 0xA003: 3078, 0x920A: 8.8, 0xA404: zoom}
+    exif = frame | {"sensor": {0xA20E: 5472 / 13.2, 0xA210: 4}, "35 mm": {0xA405: 24}}.get(way, {})
+    dji = {name: DJI[name] for name in ("RelativeAltitude", "GimbalPitchDegree")}
+    path = drone_photo(tmp_path / "a.jpg", 8, 6, exif, **(DJI if way == "calibrated" else dji))
+    metres, why = ground_sampling(path, 5472, 3078)
+    assert (metres is not None) == known
+    assert known or f"digital zoom ({zoom:g} ×)" in why
 
 
 def test_ground_sampling_of_other_pictures() -> None:

@@ -16,6 +16,11 @@ from salakseg.mapping.predict import predict
 from tests.mapping.samples import coloured
 from tests.rasters import GRID, write_tiff
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),  # of affine, whose @ is new
+]
+
 
 def write_patches(folder: Path, base: str, image: np.ndarray, size: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -135,6 +140,174 @@ def test_damaged_patches_and_layouts_are_named(brightest_file: Path, tmp_path: P
     (tmp_path / "data/layout.csv").write_text("patch,x\nbase_patch_000_000,0\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"layout\.csv: damaged"):
         find_inputs([tmp_path / "data"])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+@pytest.mark.parametrize("given", ["folder", "pattern", "files"])
+def test_its_own_maps_are_never_mapped(
+    brightest_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+    given: str,
+) -> None:
+    flight = tmp_path / "flight"
+    flight.mkdir()
+
+    def write(name: str) -> None:
+        pixels = coloured(40, 50)[0]
+        if suffix == "png":
+            Image.fromarray(pixels).save(flight / f"{name}.png")
+        else:
+            write_tiff(flight / f"{name}.tif", np.moveaxis(pixels, 2, 0))
+
+    write("a")
+    predict([flight / f"a.{suffix}"], model=brightest_file, out=flight)
+    (flight / f"a_confidence.{suffix}").rename(flight / f"sure.{suffix}")  # whatever it is called
+    write("b")
+    capsys.readouterr()
+    every = sorted(path for path in flight.iterdir() if path.suffix in (".tif", ".png"))
+    arguments = {"folder": [flight], "pattern": [flight / "*.[tp][in][fg]"], "files": every}[given]
+    assert [image.path.stem for image in find_inputs(arguments)] == ["a", "b"]
+    out = capsys.readouterr().out
+    assert "Maps that predict made are no images, and left out: a_classes" in out
+    assert f"sure.{suffix}" in out
+    with pytest.raises(InputError, match=r"a_classes\.\w+: a map that predict made, and no image"):
+        find_inputs([flight / f"a_classes.{suffix}"])
+
+
+def test_maps_beside_patches_do_not_keep_them_apart(brightest_file: Path, tmp_path: Path) -> None:
+    write_patches(tmp_path, "base", coloured(64, 64)[0], 32)
+    predict([tmp_path / "images"], model=brightest_file, out=tmp_path / "images")
+    [again] = find_inputs([tmp_path / "images"])
+    assert len(again.patches) == 4
+
+
+def write_placed_patches(
+    folder: Path, image: np.ndarray, transform: rasterio.Affine, dtype: str = "uint8"
+) -> None:
+    """Four GeoTIFFs, by rows and columns of 32 pixels; the last ones begin further inside."""
+    folder.mkdir(parents=True)
+    for row, y in enumerate((0, 28)):
+        for column, x in enumerate((0, 20)):
+            bands = np.moveaxis(image[y : y + 32, x : x + 32], 2, 0).astype(dtype)
+            place = transform * rasterio.Affine.translation(x, y)
+            write_tiff(folder / f"a_patch_{row:03d}_{column:03d}.tif", bands, transform=place)
+
+
+@pytest.mark.parametrize("angle", [0, 30])
+def test_patches_with_a_place_of_their_own_are_put_there(
+    brightest_file: Path, tmp_path: Path, angle: float
+) -> None:
+    image, labels = coloured(60, 52)
+    transform = GRID["transform"] * rasterio.Affine.rotation(angle)
+    write_placed_patches(tmp_path / "images", image, transform)
+    [result] = predict([tmp_path / "images"], model=brightest_file, out=tmp_path / "maps")
+    assert result.square_metres is not None
+    with rasterio.open(result.classes) as raster:
+        assert raster.crs == rasterio.CRS.from_user_input(GRID["crs"])
+        assert raster.transform.almost_equals(transform, 1e-6)
+        np.testing.assert_array_equal(raster.read(1), labels)
+
+
+def test_patches_on_several_grids_are_put_together_by_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = coloured(60, 52)
+    write_placed_patches(tmp_path / "images", image, GRID["transform"])
+    half = GRID["transform"] * rasterio.Affine.translation(20.5, 28)
+    with rasterio.open(tmp_path / "images/a_patch_001_001.tif", "r+") as raster:
+        raster.transform = half
+    [mosaic] = find_inputs([tmp_path / "images"])
+    assert "a_patch_001_001.tif: lies elsewhere than on the grid" in capsys.readouterr().out
+    with open_input(mosaic) as source:
+        assert (source.crs, source.transform) == (None, None)
+        assert (source.height, source.width) == (64, 64)
+
+
+@pytest.mark.parametrize("pattern", ["a_x{x}_y{y}", "a_y{y}_x{x}"])
+def test_patches_are_placed_by_names_of_other_kinds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pattern: str
+) -> None:
+    image, _ = coloured(64, 96)
+    (tmp_path / "images").mkdir()
+    for row, column in np.ndindex(2, 3):
+        y, x = 32 * row, 32 * column
+        name = pattern.format(x=x, y=y, row=row, column=column)
+        Image.fromarray(image[y : y + 32, x : x + 32]).save(tmp_path / "images" / f"{name}.png")
+    [mosaic] = find_inputs([tmp_path / "images"])
+    assert "by their names, 6 images are patches of a" in capsys.readouterr().out
+    with open_input(mosaic) as source:
+        np.testing.assert_array_equal(source.read(0, 0, 64, 96)[0], image)
+
+
+@pytest.mark.parametrize("pattern", ["a_{y}_{x}", "a_r{row}_c{column}"])
+def test_rows_and_columns_of_other_names_need_a_place_of_their_own(
+    tmp_path: Path, pattern: str
+) -> None:
+    image, _ = coloured(60, 52)
+    write_placed_patches(tmp_path / "images", image, GRID["transform"])
+    for path in (tmp_path / "images").iterdir():
+        _, _, row, column = path.stem.split("_")
+        y, x = 32 * int(row), 32 * int(column)
+        name = pattern.format(x=x, y=y, row=int(row), column=int(column))
+        path.rename(path.with_name(f"{name}.tif"))
+    [mosaic] = find_inputs([tmp_path / "images"])
+    with open_input(mosaic) as source:
+        np.testing.assert_array_equal(source.read(0, 0, 60, 52)[0], image)
+    for path in (tmp_path / "images").iterdir():
+        with Image.open(path) as patch:
+            patch.save(path.with_suffix(".png"))
+        path.unlink()
+    # Which of two numbers goes down? And photographs of a trial are named by its plots.
+    assert [len(image.patches) for image in find_inputs([tmp_path / "images"])] == [0] * 4
+
+
+def test_large_tiles_are_images_of_their_own(tmp_path: Path) -> None:
+    for column in range(2):
+        place = rasterio.Affine.translation(4e5 + 110 * column, 9e6) * rasterio.Affine.scale(
+            0.1, -0.1
+        )
+        path = tmp_path / f"area_r0_c{column}.tif"
+        write_tiff(path, np.zeros((1, 1100, 1100), np.uint8), transform=place)
+    assert [len(image.patches) for image in find_inputs([tmp_path])] == [0, 0]
+
+
+def test_patches_of_16_bits_have_one_white_level(tmp_path: Path) -> None:
+    ramp = np.repeat(np.arange(52) * 70, 3).reshape(1, 52, 3).repeat(60, 0)
+    write_placed_patches(tmp_path / "images", ramp, GRID["transform"], "uint16")
+    [mosaic] = find_inputs([tmp_path / "images"])
+    with open_input(mosaic) as source:
+        assert source.white_level == 4095
+        assert len(source.notes) == 1
+        pixels, _ = source.read(0, 0, 60, 52)
+    np.testing.assert_array_equal(pixels, np.round(ramp * 255 / 4095))
+    with open_input(mosaic, white_level=10_000) as source:
+        assert source.white_level == 10_000
+
+
+def test_transparent_pixels_of_patches_are_not_valid(tmp_path: Path) -> None:
+    image, _ = coloured(64, 64)
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    alpha[10:40, 20:50] = 0
+    write_patches(tmp_path, "base", np.concatenate([image, alpha], 2), 32)
+    [mosaic] = find_inputs([tmp_path])
+    with open_input(mosaic) as source:
+        pixels, valid = source.read(0, 0, 64, 64)
+    np.testing.assert_array_equal(pixels, image)
+    np.testing.assert_array_equal(valid, alpha[..., 0] > 0)
+
+
+def test_a_vrt_is_another_image_when_its_parts_are(tmp_path: Path) -> None:
+    part = write_tiff(tmp_path / "part.tif", np.zeros((3, 9, 9), np.uint8))
+    rasterio.shutil.copy(part, tmp_path / "area.vrt", driver="VRT")
+    [image] = find_inputs([tmp_path / "area.vrt"])
+    before = image.fingerprint()
+    # What QGIS leaves beside an image that it showed changes nothing.
+    (tmp_path / "area.vrt.aux.xml").write_text("<PAMDataset/>", encoding="utf-8")
+    assert image.fingerprint() == before
+    write_tiff(part, np.ones((3, 9, 9), np.uint8), compress="deflate")
+    assert image.fingerprint() != before
 
 
 def test_a_vrt_is_an_image(brightest_file: Path, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.control import GroundControlPoint
 
 from salakseg import files
 from salakseg.errors import InputError, WorkError
@@ -26,6 +28,8 @@ from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
 from tests.mapping.samples import GEO, MAPPING, BrightestBand, coloured, png, striped
 from tests.rasters import write_tiff
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
 def turned_jpeg(path: Path, image: NDArray[Any]) -> Path:
@@ -98,6 +102,97 @@ def test_areas_are_of_the_ground(brightest_file: Path, tmp_path: Path) -> None:
     assert float(rows[0]["m2"]) == pytest.approx(result.square_metres[0], abs=0.001)
     assert float(rows[0]["hectares"]) == pytest.approx(result.square_metres[0] / 1e4, abs=1e-6)
     assert rows[0]["basis"] == "on the ellipsoid"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_photo_with_a_world_file_has_a_map_with_its_place(
+    brightest_file: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"field.{suffix}"
+    tiff = striped(tmp_path / "other", coloured(100, 120)[0])
+    driver = {"jpg": "JPEG", "png": "PNG"}[suffix]
+    rasterio.shutil.copy(tiff, path, driver=driver, worldfile="YES")
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert result.classes.name == "field_classes.tif"
+    assert result.square_metres is not None
+    with rasterio.open(tiff) as asked, rasterio.open(result.classes) as raster:
+        assert raster.crs == asked.crs
+        assert raster.transform.almost_equals(asked.transform)
+        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        if suffix == "png":
+            np.testing.assert_array_equal(raster.read(1), coloured(100, 120)[1])
+
+
+@pytest.mark.parametrize("off", [0, 3])
+def test_control_points_place_a_map_or_go_along_with_it(
+    brightest_file: Path, tmp_path: Path, off: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corners = [(0, 0), (0, 120), (100, 0), (100, 120)]
+    points = [GroundControlPoint(r, c, 4e5 + c / 10, 9e6 - r / 10) for r, c in corners]
+    points[3].x += off / 10
+    bands = np.moveaxis(coloured(100, 120)[0], 2, 0)
+    path = write_tiff(tmp_path / "field.tif", bands, crs=None, transform=None)
+    with rasterio.open(path, "r+") as raster:
+        raster.gcps = points, rasterio.CRS.from_epsg(32748)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", polygons=True)
+    with rasterio.open(result.classes) as raster:
+        if off:
+            assert raster.crs is None
+            kept = [(point.row, point.col, point.x, point.y) for point in raster.gcps[0]]
+            assert kept == [(point.row, point.col, point.x, point.y) for point in points]
+            assert raster.gcps[1] == rasterio.CRS.from_epsg(32748)
+        else:
+            assert raster.transform.almost_equals(Affine(0.1, 0, 4e5, 0, -0.1, 9e6), 1e-6)
+    assert (result.square_metres is None) == bool(off)
+    assert ("gdalwarp" in capsys.readouterr().out) == bool(off)
+
+
+def test_a_crs_without_a_place_gives_no_areas(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bands = np.moveaxis(coloured(60, 50)[0], 2, 0)
+    path = write_tiff(tmp_path / "field.tif", bands, transform=None)
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    assert result.square_metres is None
+    assert "has a CRS, but no geotransform" in capsys.readouterr().out
+
+
+def test_a_local_crs_has_areas_in_its_plane(brightest_file: Path, tmp_path: Path) -> None:
+    crs = rasterio.CRS.from_wkt('LOCAL_CS["site grid",UNIT["metre",1]]')
+    bands = np.moveaxis(coloured(60, 50)[0], 2, 0)
+    path = write_tiff(
+        tmp_path / "field.tif", bands, crs=crs, transform=Affine(0.2, 0, 5, 0, -0.2, 7)
+    )
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
+    np.testing.assert_allclose(result.square_metres, result.pixels * 0.04)
+    assert result.area_basis == "in the plane of its local CRS"
+
+
+def test_gsd_beside_a_crs_is_spoken_of(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = striped(tmp_path / "field", coloured(60, 50)[0])
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", gsd=5)
+    assert "--gsd 5 is not needed: its CRS tells 0.1 m" in capsys.readouterr().out
+    np.testing.assert_allclose(result.square_metres, result.pixels * 0.01, rtol=2e-3)
+
+
+def test_the_models_white_level_is_taken_and_another_may_be_asked_for(
+    brightest: Model, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bands = np.moveaxis(coloured(60, 50)[0], 2, 0).astype(np.uint16) * 16
+    path = write_tiff(tmp_path / "field.tif", bands)
+
+    def told(out: str, **options: Any) -> str:
+        predict([path], model=brightest_file, out=tmp_path / out, **options)
+        return capsys.readouterr().out
+
+    assert "of which 4095 is full brightness: the least usual level" in told("found")
+    brightest.white_level = 10_000
+    assert "of which 10000 is full brightness, as asked for or in training" in told("models")
+    assert "of which 4095 is full brightness\n" in told("asked", white_level=4095)
+    with pytest.raises(InputError, match="--white-level 0: must be a 16-bit value"):
+        told("none", white_level=0)
 
 
 def test_a_photo_without_crs_has_areas_in_pixels_and_says_why(

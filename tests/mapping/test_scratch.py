@@ -13,7 +13,7 @@ import torch
 
 from salakseg.errors import InputError, WorkError
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping import outputs, predict, scratch
+from salakseg.mapping import outputs, predict, resample, scratch
 from salakseg.mapping.classify import Block, classify
 from salakseg.mapping.scratch import open_scratch
 from salakseg.model.weights import Model, save_model
@@ -33,7 +33,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
             return cls(2026, 1, 1, 12, tzinfo=tz)
 
     monkeypatch.setattr(outputs, "datetime", Noon)
-    monkeypatch.setattr(predict, "SUMS_BYTES", 1)
+    monkeypatch.setattr(resample, "SUMS_BYTES", 1)
     monkeypatch.setattr(classify_module, "SUMS_BYTES", 1)
     monkeypatch.setattr(scratch, "SAVE_SECONDS", 0.0)
 
@@ -65,7 +65,7 @@ def test_a_resumed_map_is_the_same_bytes(
     options: dict[str, Any] = {"model": tmp_path / "model.pth", "resolution": resolution}
     predict.predict([path], out=tmp_path / "unbroken", **options)
     for count in (4, 3):
-        monkeypatch.setattr(predict, "classify", stop_after(count, KeyboardInterrupt))
+        monkeypatch.setattr(resample, "classify", stop_after(count, KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             predict.predict([path], out=tmp_path / "maps", **options)
         assert contents(tmp_path / "maps") == {}
@@ -75,7 +75,7 @@ def test_a_resumed_map_is_the_same_bytes(
         done.append(given["done"])
         return classify(*arguments, **given)
 
-    monkeypatch.setattr(predict, "classify", rest)
+    monkeypatch.setattr(resample, "classify", rest)
     predict.predict([path], out=tmp_path / "maps", **options)
     assert done == [4 + 3]
     assert contents(tmp_path / "maps") == contents(tmp_path / "unbroken")
@@ -108,7 +108,7 @@ def test_another_option_begins_anew_and_says_so(
     image, expected = coloured(200, 200)
     path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(predict, "classify", stop_after(3, KeyboardInterrupt))
+        patch.setattr(resample, "classify", stop_after(3, KeyboardInterrupt))
         predict.predict([path], model=brightest_file, out=tmp_path / "maps")
     assert "the same command goes on" in capsys.readouterr().out
     [result] = predict.predict([path], model=brightest_file, out=tmp_path / "maps", overlap=0.1)
@@ -121,7 +121,7 @@ def test_an_image_that_is_damaged_further_down_leaves_nothing(
     brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(300, 300)[0], 2, 0))
-    monkeypatch.setattr(predict, "classify", stop_after(2, InputError))
+    monkeypatch.setattr(resample, "classify", stop_after(2, InputError))
     with pytest.raises(InputError):
         predict.predict([path], model=brightest_file, out=tmp_path / "maps")
     assert list((tmp_path / "maps").iterdir()) == []
@@ -165,8 +165,8 @@ def test_two_processes_do_not_work_on_one_map(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from salakseg.mapping import classify, predict, scratch
-predict.SUMS_BYTES = classify.SUMS_BYTES = 1
+from salakseg.mapping import classify, predict, resample, scratch
+resample.SUMS_BYTES = classify.SUMS_BYTES = 1
 scratch.SAVE_SECONDS = 0.0
 whole = scratch.Scratch._save
 def save(self, *arguments):

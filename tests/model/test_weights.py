@@ -35,6 +35,7 @@ def model() -> Model:
         MAPPING,
         patch_size=128,
         pixel_size=0.05,
+        white_level=4095,
         iteration=70,
         val_confusion=np.array([[5, 1], [2, 8]]),
         training={"options": {"seed": 3}},
@@ -64,6 +65,7 @@ def test_what_is_saved_comes_back(model: Model, path: Path) -> None:
     assert not loaded.generator.training
     assert loaded.mapping == MAPPING
     assert (loaded.patch_size, loaded.pixel_size, loaded.iteration) == (128, 0.05, 70)
+    assert loaded.white_level == 4095
     assert np.array_equal(loaded.val_confusion, model.val_confusion)
     assert np.array_equal(loaded.val_confusions, model.val_confusions)
     assert loaded.training == {"options": {"seed": 3}}
