@@ -10,8 +10,8 @@ them, and compares batches of `TrainingStream` (uint8, not yet augmented) with
   from memory where the system lets a program do so, and with all of them in memory;
 - plain webdataset on the same shards.
 
-Then, for reference: augmentation, which the stream leaves to the training loop, decoders, and the
-memory of a worker.
+Then, for reference: augmentation, which the stream leaves to the training loop, and decoders. The
+stream's workers are threads, the published loader's are processes.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import torch
 import webdataset
 from claims import drop_pages, ratios, report, take_turns
@@ -161,15 +160,6 @@ def compare(
     report(claim, mine, theirs, ratios(b, a), at_least=at_least)
 
 
-def tell_memory(shards: Shards, workers: int) -> None:
-    """Print what a worker holds that is not shared with the main process."""
-    stream = iter(TrainingStream(shards, BATCH, seed=0, num_workers=workers))
-    for _ in range(4 * workers):
-        next(stream)
-    own = [child.memory_full_info().uss / 1e6 for child in psutil.Process().children()]
-    print(f"memory of a worker: {max(own):.0f} MB of its own, batches on their way included")
-
-
 def tell_augmentation(shards: Shards) -> None:
     """Print what the views of a batch take, on this processor."""
     batch, _ = next(iter(TrainingStream(shards, BATCH, seed=0)))
@@ -240,7 +230,6 @@ def main() -> None:
         )
         decoders(images)
         tell_augmentation(shards)
-        tell_memory(shards, workers)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ Each command is the function of the same name in the package; its work and its w
 Nothing heavy is imported before a command runs.
 """
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from typer.core import TyperCommand
 
 import salakseg
 from salakseg.errors import InputError, WorkError
+from salakseg.signals import Stop, on_stop
 
 app = typer.Typer(
     help="Land-cover maps from drone photos and a few hand-drawn masks, with S4GAN.\n\n"
@@ -344,7 +347,8 @@ def train(
     num_workers: Annotated[
         int | None,
         typer.Option(
-            help="Processes that read. [default: 0 on a CPU, up to 4 else]", rich_help_panel=MACHINE
+            help="Threads that read ahead. [default: 1 on a CPU, up to 4 else]",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     device: Device = "auto",
@@ -373,7 +377,7 @@ def train(
     """Train on the shards: S4GAN, or the labelled patches alone.
 
     Reads shards/. Writes checkpoints/: best_model.pth, latest_checkpoint.pth, log.csv,
-    curves.png and more. Ctrl-C saves and stops; --resume goes on.
+    curves.png and more. Ctrl-C (or SIGTERM) saves and stops; --resume goes on.
     """
     moved = {
         "data_root": data_root,
@@ -449,7 +453,7 @@ def evaluate(
         int, typer.Option(help="Patches at a time.", rich_help_panel=MACHINE)
     ] = 16,
     num_workers: Annotated[
-        int, typer.Option(help="Processes that read.", rich_help_panel=MACHINE)
+        int, typer.Option(help="Threads that read ahead.", rich_help_panel=MACHINE)
     ] = 0,
     device: Device = "auto",
     amp: Amp = None,
@@ -664,7 +668,7 @@ def suggest(
         typer.Option(help="Patches at a time. [default: by device]", rich_help_panel=MACHINE),
     ] = None,
     num_workers: Annotated[
-        int, typer.Option(help="Processes that read.", rich_help_panel=MACHINE)
+        int, typer.Option(help="Threads that read ahead.", rich_help_panel=MACHINE)
     ] = 0,
     device: Device = "auto",
     amp: Amp = None,
@@ -760,7 +764,8 @@ def before_a_command(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; exit code 2 for bad input, 1 for failed work, 130 for Ctrl-C."""
+    """Run the command line; exit code 2 for bad input, 1 for failed work, 130 for what was stopped
+    by Ctrl-C or by another of the signals in `salakseg.signals`."""
     words = sys.argv[1:] if arguments is None else arguments
     verbose = "--verbose" in words
     # These may stand anywhere; typer knows them before the command only.
@@ -770,7 +775,8 @@ def main(arguments: list[str] | None = None) -> Any:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app(words, standalone_mode=True)
+        with on_stop(_Stopping()):
+            app(words, standalone_mode=True)
     except InputError as error:
         sys.exit(_fail(error, 2, verbose))
     except WorkError as error:
@@ -779,12 +785,30 @@ def main(arguments: list[str] | None = None) -> Any:
         # A full disk or a folder that may not be written to, met where nothing else expects it.
         sys.exit(_fail(error, 1, verbose))
     except KeyboardInterrupt:
-        typer.echo("Interrupted", err=True)
         sys.exit(130)
+
+
+class _Stopping:
+    """The first signal ends the command as Ctrl-C does: what is written stays, what is half written
+    goes, what workers have in hand is finished. The second one waits for nothing."""
+
+    asked = False
+
+    def __call__(self, _: int) -> None:
+        if self.asked:
+            os._exit(130)
+        self.asked = True
+        _say("Stopping (once more: at once) …")
+        raise Stop
 
 
 def _fail(error: Exception, code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
-    typer.echo(f"Error: {error}", err=True)
+    _say(f"Error: {error}")
     return code
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        typer.echo(text, err=True)

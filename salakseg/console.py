@@ -1,7 +1,8 @@
 """What a person sees while a command works: one console, one kind of progress bar."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +15,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+
+class _Console(Console):
+    """Goes quiet where nobody listens any more: the terminal was closed, or the `tee` behind the
+    pipe ended by the same Ctrl-C. Work is not lost for want of words."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program."""
+        self.quiet = True
+        with suppress(OSError, ValueError):  # what is left in Python's buffer fails no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 # Paths and class names are data: rich must not read "[1]" in them as markup, nor colour numbers.
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def quoted(path: Path) -> str:

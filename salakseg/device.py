@@ -1,7 +1,9 @@
 """Which device computes, in which precision, and whether the same way each time."""
 
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,9 +11,15 @@ import torch
 
 from salakseg.errors import InputError
 
+# torch's words.
+NOT_DETERMINISTIC = r"(\S+) does not have a deterministic implementation"
+
 
 def select_device(name: str = "auto") -> torch.device:
     """`auto` is the first CUDA device, else Apple's MPS, else the CPU; other names as in torch.
+
+    A CUDA device by number becomes this thread's current one: whatever asks torch for "the GPU"
+    would take memory of the first one.
 
     Raises:
         InputError: no such device on this machine.
@@ -23,6 +31,8 @@ def select_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"--device {name}: not on this machine; use cpu, or auto to take what there is"
@@ -40,7 +50,9 @@ def autocast_dtype(device: torch.device, amp: bool | None) -> torch.dtype | None
     if amp is False:
         return None
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Cards before Ampere have float16 in hardware and would emulate bfloat16, slowly.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     if device.type == "cpu":
         if amp is None and "avx512_bf16" not in _cpu_flags() and "amx_bf16" not in _cpu_flags():
             return None
@@ -60,6 +72,66 @@ def set_determinism(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # It would fill every new tensor with NaN, to show reads of what was never written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back at the end what a training sets for the process: torch's threads, determinism,
+    random state, current GPU, and which warnings are shown."""
+    cuda = torch.cuda.is_initialized()
+    card = torch.cuda.current_device() if cuda else 0
+    cards_random = torch.cuda.get_rng_state_all() if cuda else []
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        with torch.random.fork_rng([]), warnings.catch_warnings():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark
+        if torch.cuda.is_initialized():
+            torch.cuda.set_device(card)
+            torch.cuda.set_rng_state_all(cards_random)
+
+
+@contextmanager
+def operations_without_determinism() -> Iterator[set[str]]:
+    """Fill the set that this gives, at its end, with the names of the operations meanwhile for
+    which torch has no deterministic kernel and goes on with another; for good, it shows no
+    warnings of them."""
+    found: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", NOT_DETERMINISTIC)
+        yield found
+    warnings.filterwarnings("ignore", NOT_DETERMINISTIC)
+    for warning in caught:
+        if match := re.match(NOT_DETERMINISTIC, str(warning.message)):
+            found.add(match[1])
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+def computed_with(
+    device: torch.device, dtype: torch.dtype | None, deterministic: bool
+) -> dict[str, str]:
+    """What the last bits of a training hang on, beside its options: name → what it is."""
+    found = {
+        "device": f"{device.type} with {torch.backends.cpu.get_cpu_capability()}",
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
+        "torch": str(torch.__version__),
+        "deterministic": "yes" if deterministic else "no",
+    }
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_device_name(device)
+        found["cuDNN"] = str(torch.backends.cudnn.version())
+    return found
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from rasterio.transform import from_origin
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from salakseg.cli import app
+from salakseg import cli
+from salakseg.cli import app, main
 from tests.conftest import SAMPLES
 
 
@@ -188,6 +192,62 @@ def test_options_of_the_guides_train_name_the_command_that_takes_them(
 )
 def test_nothing_there(arguments: tuple[str, ...], message: str) -> None:
     assert message in fail(*arguments)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_a_command_that_is_stopped_says_a_line_and_goes_on_when_called_again() -> None:
+    photo = SAMPLES / "images" / "tile8_part001.jpg"
+    Path("photos/images").mkdir(parents=True)
+    for copy in range(24):
+        shutil.copy(photo, f"photos/images/{copy}.jpg")
+    command = ["patchify", "photos", "--out", "DATA", "--size", "64", "--num-workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "salakseg", *command],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    while not list(Path("DATA").glob("images/*.png")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)  # as SLURM and systemd do
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "Stopping (once more: at once) …\n")
+    assert not list(Path("DATA").glob("**/.partial-*"))
+    done = json.loads(Path("DATA/.patchify.json").read_text(encoding="utf-8"))["photos"]
+    assert len(done) < 24
+    assert f"{len(done)} done already" in succeed(*command)
+    assert len(list(Path("DATA").glob("images/*.png"))) == 24 * 6 * 5
+
+
+def test_a_second_signal_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("salakseg.signals.SECONDS_OF_ONE", 0)
+    left: list[int] = []
+
+    class Left(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        left.append(code)
+        raise Left
+
+    def command(*_: Any, **__: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:  # tidying up
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+    monkeypatch.setattr(cli, "app", command)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Left):
+        main([])
+    assert left == [130]
+    assert capsys.readouterr().err.count("Stopping") == 1
 
 
 def test_every_function_is_there_from_python() -> None:

@@ -2,6 +2,9 @@
 
 import importlib.util
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -81,3 +84,37 @@ def test_a_file_gets_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             bar.advance(5)
         console.print("done")
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "done\n"
+
+
+# Prints on, after whoever read the pipe or the terminal behind the descriptor has gone.
+TALKER = """
+import sys
+from salakseg.console import console, progress
+
+with progress("Working", 2) as bar:
+    console.print("before")
+    sys.stdin.readline()
+    console.print("after")
+    bar.advance()
+print("done", file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_work_goes_on_where_nobody_listens_any_more(kind: str) -> None:
+    reader, writer = os.pipe() if kind == "pipe" else os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TALKER],
+        stdin=subprocess.PIPE,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    said = b""
+    while b"before" not in said:
+        said += os.read(reader, 1000)
+    os.close(reader)
+    _, errors = process.communicate("\n", 60)
+    assert (process.returncode, errors) == (0, "done\n")

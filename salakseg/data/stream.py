@@ -1,39 +1,51 @@
 """shards/ → batches, in an order that is a pure function of the seed.
 
-Position p of a stream is epoch p // N, place p % N. An epoch's order is: shards permuted, cut into
-windows of a few shards (≤ 1 GB), samples permuted inside a window, all by counter-based draws keyed
-(seed, stream, epoch). So reads stay inside a window that the page cache holds, the order does not
-depend on workers, and resuming is a number. Under several processes, rank r of W takes the
-positions r, r + W, … of the same order.
+Position p of a stream is epoch p // N, place p % N. An epoch's order is: blocks (16 MB of a tar)
+permuted, cut into windows of some sixty (≤ 1 GB), samples permuted inside a window, all by
+counter-based draws keyed (seed, stream, epoch). So a batch comes from all over the data, reads stay
+inside a window that the page cache holds, the order does not depend on who reads, and resuming is a
+number. Under several processes, rank r of W takes the positions r, r + W, … of the same order.
 
-Workers only read and decode; what they return is uint8. Views are made from whole batches by
-`augment`, with draws keyed by each sample's position.
+Threads read and decode ahead, whole batches, and give them in order; decoding lets others run. What
+they give is uint8. Views are made from whole batches by `augment`, with draws keyed by each
+sample's position.
 """
 
 import os
-import signal
+import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO
+from io import BytesIO, FileIO
+from itertools import count
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.draws import draw_bits
 from salakseg.data.shards import Shards
+from salakseg.data.workers import cores
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
 
+BLOCK_BYTES = 16_000_000
 WINDOW_BYTES = 1_000_000_000
-OPEN_SHARDS = 64
+OPEN_SHARDS = 128
+# Blocks that the system was asked to read ahead of time: those of some windows.
+BLOCKS_REMEMBERED = 256
+# Batches that each thread reads ahead.
+AHEAD = 2
+MOST_THREADS = 4
 # A class whose share of the labelled pixels is under this part of an even share is rare, and a
 # patch counts for it where it covers at least this part of the patch.
 RARE_SHARE = 0.5
@@ -41,6 +53,12 @@ RARE_COVER = 0.01
 MOST_REPEATS = 4
 PLACE = ("offset", "bytes", "crc")
 LABELED, UNLABELED = "labeled", "unlabeled"
+# Not on Windows: there a file has one place, so one thread at a time reads.
+READS_AT_PLACES = hasattr(os, "preadv") and hasattr(os, "posix_fadvise")
+# A PNG's header says by its colour type whether it has alpha; in others a chunk before the pixels
+# may name what is transparent.
+PNG_START, PNG_COLOR_TYPE, PNG_ALPHA_TYPES = b"\x89PNG\r\n\x1a\n", 25, (4, 6)
+AS_IT_IS = ImageReadMode.UNCHANGED
 
 
 @dataclass
@@ -52,7 +70,8 @@ class Batch:
             is not valid is in the mean colour of the patch's valid pixels.
         masks: uint8 (B, P, P), class indices or 255 (always where not valid), or None for
             unlabelled patches.
-        valid: bool (B, P, P), False in the padding: no ground, so nothing to learn.
+        valid: bool (B, P, P), False in the padding and where the patch is transparent: no ground,
+            so nothing to learn.
         entries: int64 (B,), rows of the split's samples.
         positions: int64 (B,), positions in the stream; for a split read in order, the rows again.
     """
@@ -74,7 +93,7 @@ class Batch:
         )
 
     def pin_memory(self) -> "Batch":
-        """Called by the loader where the device is a GPU."""
+        """In memory that a GPU copies from by itself; done by the thread that read it."""
         return Batch(
             self.images.pin_memory(),
             None if self.masks is None else self.masks.pin_memory(),
@@ -88,7 +107,7 @@ class Order:
     """The endless order of one stream: position → row of the split's samples.
 
     Args:
-        shards: int64 (N,), the number of the shard that each row lies in.
+        blocks: int64 (N,), the number of the block that each row lies in; see `blocks_of`.
         sizes: int64 (N,), bytes of each row.
         seed, stream: key of the draws.
         repeats: int64 (N,), how often each row stands in an epoch; None is once.
@@ -96,15 +115,15 @@ class Order:
 
     def __init__(
         self,
-        shards: NDArray[np.int64],
+        blocks: NDArray[np.int64],
         sizes: NDArray[np.int64],
         seed: int,
         stream: str,
         repeats: NDArray[np.int64] | None = None,
     ) -> None:
-        self.rows = np.repeat(np.arange(len(shards)), 1 if repeats is None else repeats)
-        self.shards = shards[self.rows]
-        self.shard_sizes = np.bincount(shards, weights=sizes).astype(np.int64)
+        self.rows = np.repeat(np.arange(len(blocks)), 1 if repeats is None else repeats)
+        self.blocks = blocks[self.rows]
+        self.block_sizes = np.bincount(blocks, weights=sizes).astype(np.int64)
         self.seed, self.stream = seed, stream
         self._epoch = lru_cache(maxsize=2)(self._order_epoch)
 
@@ -114,12 +133,12 @@ class Order:
 
     def _order_epoch(self, epoch: int) -> NDArray[np.int64]:
         key = (self.seed, f"{self.stream} order", epoch)
-        count = len(self.shard_sizes)
-        bits = draw_bits(*key, count + len(self))
-        turn = np.argsort(bits[:count], kind="stable")
-        window = np.empty(count, np.int64)
-        window[turn] = _cut(self.shard_sizes[turn])
-        return self.rows[np.lexsort((bits[count:], window[self.shards]))]
+        blocks = len(self.block_sizes)
+        bits = draw_bits(*key, blocks + len(self))
+        turn = np.argsort(bits[:blocks], kind="stable")
+        window = np.empty(blocks, np.int64)
+        window[turn] = _cut(self.block_sizes[turn])
+        return self.rows[np.lexsort((bits[blocks:], window[self.blocks]))]
 
     def at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows at the given positions."""
@@ -129,8 +148,14 @@ class Order:
         )
 
 
+def blocks_of(samples: pd.DataFrame) -> NDArray[np.int64]:
+    """int64 (N,), which block each sample lies in: 16 MB of a shard, numbered from 0."""
+    block = samples.image_offset // BLOCK_BYTES
+    return np.asarray(samples.groupby([samples.shard, block]).ngroup(), np.int64)
+
+
 def _cut(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the window of each shard: as many in turn as fit `WINDOW_BYTES`, at least one."""
+    """Number of the window of each block: as many in turn as fit `WINDOW_BYTES`, at least one."""
     windows, window, filled = [], 0, 0
     for size in sizes.tolist():
         if filled and filled + size > WINDOW_BYTES:
@@ -167,12 +192,8 @@ def repeats_for_rare_classes(class_pixels: NDArray[np.int64]) -> NDArray[np.int6
 Request = list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]
 
 
-class Patches(Dataset[dict[str, Batch] | str]):
-    """Reads and decodes rows of one split, or of two at once: a worker's whole job.
-
-    An index is a list of (name, rows, positions); the result has a `Batch` a name, or a string:
-    what is wrong with the shards. (An exception would reach the user with a worker's traceback.)
-    """
+class Patches:
+    """Reads and decodes rows of one split, or of two at once; threads may share it."""
 
     def __init__(self, shards: Shards, splits: dict[str, str]) -> None:
         self.folder, self.patch_size = shards.folder, shards.patch_size
@@ -186,113 +207,169 @@ class Patches(Dataset[dict[str, Batch] | str]):
                     [f"{part}_{what}" for part in ("image", "mask") for what in PLACE]
                 ].to_numpy(np.int64),
             )
-        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._files: OrderedDict[str, FileIO] = OrderedDict()
+        self._blocks: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def __getitem__(
-        self,
-        index: Request,
-    ) -> dict[str, Batch] | str:
-        try:
-            return {name: self.read(name, rows, positions) for name, rows, positions in index}
-        except InputError as error:
-            return str(error)
+    def read_all(self, request: Request) -> dict[str, Batch]:
+        """A `Batch` for each (name, rows, positions) of the request, by name."""
+        return {name: self.read(name, rows, positions) for name, rows, positions in request}
 
     def read(
         self, name: str, rows: NDArray[np.int64], positions: NDArray[np.int64] | None = None
     ) -> Batch:
-        """Read the given rows of one split."""
+        """Read the given rows of one split.
+
+        Raises:
+            InputError: a damaged shard.
+        """
         shards, keys, places = self.tables[name]
         size = self.patch_size
-        images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
-        valid = torch.zeros(len(rows), size, size, dtype=torch.bool)
+        # In NumPy, which copies in the thread that asks: torch would share it out among more.
+        images = np.zeros((len(rows), 3, size, size), np.uint8)
+        valid = np.zeros((len(rows), size, size), np.bool_)
         with_masks = bool((places[rows, 4] > 0).all())
-        masks = torch.full((len(rows), size, size), IGNORE_INDEX, dtype=torch.uint8)
+        masks = np.full((len(rows), size, size), IGNORE_INDEX, np.uint8)
         for i, row in enumerate(rows.tolist()):
             where = f"{self.folder / shards[row]}, {keys[row]}"
-            image = self._decode(shards[row], where, places[row, :3], ImageReadMode.RGB)
-            images[i, :, : image.shape[1], : image.shape[2]] = image
-            valid[i, : image.shape[1], : image.shape[2]] = True
-            shown = filled(images[i].permute(1, 2, 0).numpy(), valid[i].numpy())
-            images[i] = torch.from_numpy(shown).permute(2, 0, 1)
+            image = _decoded(self._content(shards[row], where, places[row, :3]), where)
+            height, width = image.shape[1:]
+            images[i, :, :height, :width] = image[:3]
+            valid[i, :height, :width] = image[3] > 0 if len(image) == 4 else True
+            images[i] = np.moveaxis(filled(np.moveaxis(images[i], 0, 2), valid[i]), 2, 0)
             if with_masks:
-                mask = self._decode(shards[row], where, places[row, 3:], ImageReadMode.UNCHANGED)
+                mask = _decoded(self._content(shards[row], where, places[row, 3:]), where, AS_IT_IS)
                 masks[i, : mask.shape[1], : mask.shape[2]] = mask[0]
+        masks[~valid] = IGNORE_INDEX
         return Batch(
-            images,
-            masks if with_masks else None,
-            valid,
+            torch.from_numpy(images),
+            torch.from_numpy(masks) if with_masks else None,
+            torch.from_numpy(valid),
             torch.from_numpy(rows),
             torch.from_numpy(rows if positions is None else positions),
         )
 
-    def _decode(
-        self, shard: str, where: str, place: NDArray[np.int64], mode: ImageReadMode
-    ) -> Tensor:
+    def _content(self, shard: str, where: str, place: NDArray[np.int64]) -> bytearray:
         offset, length, crc = place.tolist()
         try:
-            file = self._open(shard)
-            file.seek(offset)
-            # bytearray: torch wants memory that it may write to.
-            content = bytearray(file.read(length))
+            content = self._read_at(shard, offset, length)
         except OSError as error:
             raise InputError(f"{where}: cannot be read ({error.strerror})") from error
         if len(content) != length or zlib.crc32(content) != crc:
             raise InputError(f"{where}: damaged; salakseg shard finds and packs damaged shards")
-        try:
-            return decode_image(torch.frombuffer(content, dtype=torch.uint8), mode)
-        except RuntimeError as error:
-            raise InputError(f"{where}: cannot be decoded ({error})") from error
+        return content
 
-    def _open(self, shard: str) -> BinaryIO:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-            return self._files[shard]
-        file = open(self.folder / shard, "rb", buffering=0)  # noqa: SIM115
-        # A window's shards are all read soon, at random places: ask for each as one long read.
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    def _read_at(self, shard: str, offset: int, length: int) -> bytearray:
+        """Bytes of a shard, fewer where it ends before."""
+        # bytearray: torch wants memory that it may write to.
+        content = bytearray(length)
+        left = memoryview(content)
+        with self._lock:
+            # While this name holds it, it is not closed, whoever's turn it is in `_files`.
+            file = self._open(shard)
+            block = shard, offset // BLOCK_BYTES
+            known = block in self._blocks
+            self._blocks[block] = None
+            if len(self._blocks) > BLOCKS_REMEMBERED:
+                self._blocks.popitem(last=False)
+            # Network and FUSE file systems may give less than they were asked for.
+            while not READS_AT_PLACES and left:
+                file.seek(offset + length - len(left))
+                if not (count := file.readinto(left)):
+                    break
+                left = left[count:]
+        if READS_AT_PLACES:
+            if not known:  # all of the block is wanted soon, at random places: as one long read
+                start = block[1] * BLOCK_BYTES
+                os.posix_fadvise(file.fileno(), start, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+            while left and (count := os.preadv(file.fileno(), [left], offset + length - len(left))):
+                left = left[count:]
+        return content[: length - len(left)]
+
+    def _open(self, shard: str) -> FileIO:
+        file = self._files.pop(shard, None) or FileIO(self.folder / shard)
         self._files[shard] = file
         if len(self._files) > OPEN_SHARDS:
-            self._files.popitem(last=False)[1].close()
-        return self._files[shard]
-
-    def __getstate__(self) -> dict[str, object]:
-        """Open files stay behind when a worker is started."""
-        return {**self.__dict__, "_files": OrderedDict()}
+            self._files.popitem(last=False)
+        return file
 
 
-def leave_interrupts_to_the_main_process(_: int) -> None:
-    """Ctrl-C reaches a whole terminal; the main process alone decides when workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _decoded(
+    content: bytearray, where: str, mode: ImageReadMode = ImageReadMode.RGB
+) -> NDArray[np.uint8]:
+    """uint8 (C, H, W): as many bands as `mode` has, and a fourth one, alpha, where there is any."""
+    try:
+        if mode == ImageReadMode.RGB and content.startswith(PNG_START):
+            if content[PNG_COLOR_TYPE] in PNG_ALPHA_TYPES:
+                mode = ImageReadMode.RGB_ALPHA
+            elif b"tRNS" in content[: content.find(b"IDAT")]:
+                # torchvision takes such a colour for opaque.
+                with Image.open(BytesIO(content)) as image:
+                    return np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
+        pixels = decode_image(torch.frombuffer(content, dtype=torch.uint8), mode).numpy()
+    except (RuntimeError, OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{where}: cannot be decoded ({error})") from error
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return pixels
+
+
+def reader_threads(given: int | None, device: torch.device) -> int:
+    """How many threads read: as many as asked for; by default up to 4 on a GPU, one on a CPU.
+
+    Raises:
+        InputError: fewer than 0.
+    """
+    if given is None:
+        # On a CPU the network itself needs the cores.
+        return 1 if device.type == "cpu" else min(MOST_THREADS, max(1, cores() // 2))
+    if given < 0:
+        raise InputError(f"--num-workers {given}: must be 0 or above")
+    return given
 
 
 def _batches(
-    patches: Patches,
-    requests: "list[Request] | _Requests",
-    num_workers: int,
-    pin_memory: bool,
-) -> Iterator[dict[str, Batch]]:
-    loader = DataLoader(
-        patches,
-        batch_size=None,
-        sampler=requests,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        worker_init_fn=leave_interrupts_to_the_main_process,
-        prefetch_factor=4 if num_workers else None,
-        # Its own generator: the loader's base seed must not be drawn from torch's global one.
-        generator=torch.Generator(),
-    )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise InputError(batch)
-        yield batch
+    patches: Patches, requests: Iterable[Request], num_workers: int, pin_memory: bool
+) -> Generator[dict[str, Batch]]:
+    """What is requested, in order; 0 workers read in the thread that asks."""
+    if num_workers == 0:
+        for request in requests:
+            yield _read(patches, request, pin_memory)
+        return
+    card = torch.cuda.current_device() if pin_memory else None
+    threads = ThreadPoolExecutor(num_workers, "reader", _begin_on, (card,))
+    ahead: deque[Future[dict[str, Batch]]] = deque()
+    try:
+        for request in requests:
+            ahead.append(threads.submit(_read, patches, request, pin_memory))
+            if len(ahead) > AHEAD * num_workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _read(patches: Patches, request: Request, pin_memory: bool) -> dict[str, Batch]:
+    batches = patches.read_all(request)
+    if pin_memory:
+        return {name: batch.pin_memory() for name, batch in batches.items()}
+    return batches
+
+
+def _begin_on(card: int | None) -> None:
+    """For a new thread, which would be on the first card and take memory of it."""
+    if card is not None:
+        torch.cuda.set_device(card)
 
 
 def read_split(
     shards: Shards, split: str, batch_size: int, num_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[Batch]:
     """Every patch of a split once, in the order of `shards.split(split)`; whole patches.
+
+    Args:
+        num_workers: threads that read ahead; 0: none beside this one.
 
     Raises:
         InputError: a damaged shard.
@@ -303,28 +380,10 @@ def read_split(
         for part in np.split(rows, np.arange(batch_size, len(rows), batch_size))
         if len(part)
     ]
-    for batch in _batches(Patches(shards, {split: split}), requests, num_workers, pin_memory):
-        yield batch[split]
-
-
-class _Requests:
-    """What the loader asks workers for, batch after batch, without end."""
-
-    def __init__(
-        self, orders: dict[str, tuple[Order, int, int]], rank: int, world_size: int
-    ) -> None:
-        self.orders, self.rank, self.world_size = orders, rank, world_size
-
-    def __iter__(self) -> Iterator[Request]:
-        step = 0
-        while True:
-            request = []
-            for name, (order, start, batch_size) in self.orders.items():
-                local = np.arange(step * batch_size, (step + 1) * batch_size)
-                positions = start + local * self.world_size + self.rank
-                request.append((name, order.at(positions), positions))
-            yield request
-            step += 1
+    patches = Patches(shards, {split: split})
+    with closing(_batches(patches, requests, num_workers, pin_memory)) as batches:
+        for batch in batches:
+            yield batch[split]
 
 
 class TrainingStream:
@@ -340,6 +399,7 @@ class TrainingStream:
         unlabeled_batch_size: unlabelled patches a batch; 0 for labelled batches alone.
         left_out: rows of the labelled training patches that are not drawn.
         start: position of the first batch in each stream.
+        num_workers: threads that read ahead; 0: none beside the one that iterates.
         rank, world_size: which of several processes this one is.
 
     Raises:
@@ -377,28 +437,41 @@ class TrainingStream:
             splits[UNLABELED] = "unlabeled"
             sizes[UNLABELED] = unlabeled_batch_size
         self.positions = {name: 0 for name in splits} | (start or {})
-        self._steps = {name: sizes[name] * world_size for name in splits}
-        orders = {}
+        self._sizes, self._rank, self._world_size = sizes, rank, world_size
+        self._patches = Patches(shards, splits)
+        self._num_workers, self._pin_memory = num_workers, pin_memory
+        self._orders = {}
         for name, split in splits.items():
             samples = shards.split(split)
             repeats = None
             if name == LABELED:
                 repeats = repeats_for_rare_classes(shards.class_pixels(samples))
                 repeats[[] if left_out is None else left_out] = 0
-            order = Order(
-                samples.shard.factorize()[0].astype(np.int64),
+            self._orders[name] = Order(
+                blocks_of(samples),
                 (samples.image_bytes + samples.mask_bytes).to_numpy(np.int64),
                 seed,
                 name,
                 repeats,
             )
-            orders[name] = (order, self.positions[name], sizes[name])
-        self._source = _batches(
-            Patches(shards, splits), _Requests(orders, rank, world_size), num_workers, pin_memory
-        )
 
-    def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
-        for batch in self._source:
-            for name, step in self._steps.items():
-                self.positions[name] += step
-            yield batch[LABELED], batch.get(UNLABELED)
+    def __iter__(self) -> Generator[tuple[Batch, Batch | None]]:
+        """From `positions` on; close it to end the threads."""
+        requests = self._requests(dict(self.positions))
+        with closing(
+            _batches(self._patches, requests, self._num_workers, self._pin_memory)
+        ) as batches:
+            for batch in batches:
+                for name, size in self._sizes.items():
+                    self.positions[name] += size * self._world_size
+                yield batch[LABELED], batch.get(UNLABELED)
+
+    def _requests(self, start: dict[str, int]) -> Iterator[Request]:
+        """What to read, batch after batch, without end."""
+        for step in count():
+            request = []
+            for name, order in self._orders.items():
+                local = np.arange(step * self._sizes[name], (step + 1) * self._sizes[name])
+                positions = start[name] + local * self._world_size + self._rank
+                request.append((name, order.at(positions), positions))
+            yield request

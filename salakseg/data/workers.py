@@ -5,20 +5,25 @@ What flows in and out is pickled: the function, the items and the results. Worke
 function's module, so this one imports neither pandas nor torch. 0 or 1 workers is none beside this
 process, and so is a single item or chunk: starting a process costs more.
 
-However the work ends, what a worker has in hand is finished and the rest never begins.
+However the work ends, what a worker has in hand is finished and the rest never begins. A signal
+that asks to stop reaches the main process alone, whomever it was sent to; if that one is killed,
+its workers end too.
 """
 
 import multiprocessing
 import os
-import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from salakseg.console import progress
 from salakseg.errors import WorkError
+from salakseg.signals import ignore_stops, stops_hidden
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,11 +56,12 @@ class Workers:
             WorkError: a worker process died.
         """
         chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-        pool = self._pool_for(len(chunks))
+        futures = self._submit(function, chunks)
         results: list[Result] = []
         with progress(what, len(items)) as bar:
             try:
-                for part in map(function, chunks) if pool is None else pool.map(function, chunks):
+                parts = map(function, chunks) if futures is None else (f.result() for f in futures)
+                for part in parts:
                     results += part
                     bar.advance(len(part))
             except BrokenProcessPool as error:
@@ -70,28 +76,42 @@ class Workers:
         Raises:
             WorkError: a worker process died; says that a second call goes on where this one was.
         """
-        pool = self._pool_for(len(items))
-        if pool is None:
+        futures = self._submit(function, items)
+        if futures is None:
             for item in items:
                 yield item, function(item)
             return
         try:
-            futures = {pool.submit(function, item): item for item in items}
+            item_of = dict(zip(futures, items, strict=True))
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield item_of[future], future.result()
         except BrokenProcessPool as error:
             raise _worker_died(
                 what, "run it again with a smaller --num-workers, it goes on where it was"
             ) from error
 
-    def _pool_for(self, parts: int) -> ProcessPoolExecutor | None:
-        if self._count <= 1 or parts <= 1:
+    def _submit(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> list[Future[Result]] | None:
+        """One future an item; None where this process is to do the work itself."""
+        if self._count <= 1 or len(items) <= 1:
             return None
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # This is a worker, reading the script that started it. Ended here, in silence, it lets
+            # the main process say the one line; Python would print a page for each worker.
+            sys.exit(1)
         if self._pool is None:
+            if sys.platform != "win32":
+                # Python's own helper process: the pool would start it, and it ends the hiding.
+                from multiprocessing import resource_tracker
+
+                with stops_hidden():
+                    resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
-                self._count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+                self._count, multiprocessing.get_context("spawn"), initializer=_begin
             )
-        return self._pool
+        with stops_hidden():  # workers start as there is work for them
+            return [self._pool.submit(function, item) for item in items]
 
     def close(self) -> None:
         """End the processes."""
@@ -102,17 +122,48 @@ class Workers:
 @contextmanager
 def worker_processes(count: int | None) -> Iterator[Workers]:
     """Up to `count` processes; None is one a core."""
-    workers = Workers((os.cpu_count() or 1) if count is None else count)
+    workers = Workers(cores() if count is None else count)
     try:
         yield workers
     finally:
         workers.close()
 
 
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches every process of the group; the main process ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def cores() -> int:
+    """Those that this process may use: a scheduler often gives some of the machine's only."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _begin() -> None:
+    ignore_stops()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def _worker_died(what: str, advice: str) -> WorkError:
+    if _main_is_unguarded():
+        return WorkError(
+            f"{what}: worker processes read the script that starts them, so its calls belong under "
+            '`if __name__ == "__main__":`; or num_workers=1'
+        )
     return WorkError(f"{what}: a worker process died, perhaps for lack of memory; {advice}")
+
+
+def _main_is_unguarded() -> bool:
+    """Whether the main program is a file that a worker would run from top to bottom."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or main.__spec__ is not None:  # typed in, or python -m
+        return False
+    try:
+        return b"__main__" not in Path(path).read_bytes()
+    except OSError:
+        return False

@@ -8,12 +8,15 @@ import logging
 import pickle
 import re
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from salakseg.errors import InputError
 from salakseg.model.deeplabv2 import DeepLabV2
@@ -23,6 +26,10 @@ PAPER_GENERATOR = "deeplabv2-resnet101"
 TINY_GENERATOR = "tiny"
 # SMP's decoders need sides that their deepest stride divides.
 SIDE_MULTIPLE = 32
+# Its DPT scales by whole numbers from a ViT's patches, of these sides in pixels.
+DPT_PATCHES = (8, 16, 32)
+# Sides of patches that are tried where one does not fit.
+USUAL_SIDES = (128, 192, 224, 256, 384, 448, 512)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -33,6 +40,7 @@ class Generator(nn.Module):
     Attributes:
         name: what `create_generator` was called with.
         network: the module whose state dict model files hold.
+        mean, std: of the three bands, of values from 0 to 1.
     """
 
     def __init__(
@@ -50,6 +58,11 @@ class Generator(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take another mean and deviation: those that its weights were trained with."""
+        self.mean.copy_(torch.tensor(mean).view(1, 3, 1, 1))
+        self.std.copy_(torch.tensor(std).view(1, 3, 1, 1))
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float in [0, 1] → logits (B, K, H, W)."""
         height, width = images.shape[-2:]
@@ -58,7 +71,11 @@ class Generator(nn.Module):
         if right or below:
             x = functional.pad(x, (0, right, 0, below), mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(x)
+        if self.training and len(x) == 1:
+            with _single_values_bearable(self.network):
+                logits: Tensor = self.network(x)
+        else:
+            logits = self.network(x)
         return logits[..., :height, :width]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
@@ -68,6 +85,30 @@ class Generator(nn.Module):
             return [p for p in self.network.parameters() if id(p) not in head]
         encoder = getattr(self.network, "encoder", None)
         return list(encoder.parameters()) if isinstance(encoder, nn.Module) else []
+
+
+@contextmanager
+def _single_values_bearable(network: nn.Module) -> Iterator[None]:
+    """Meanwhile batch normalisation of a single value a channel (a pooled picture, in a batch of
+    one), which has no variance, goes by its running statistics, as after training.
+
+    The picture twice would give it one, of 0, for training; and evaluation would divide by that.
+    """
+
+    def before(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        norm.training = inputs[0].numel() > inputs[0].shape[1]
+
+    def after(norm: nn.Module, *_: Any) -> None:
+        norm.training = True
+
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    hooks = [norm.register_forward_pre_hook(before) for norm in norms]
+    hooks += [norm.register_forward_hook(after, always_call=True) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Tiny(nn.Module):
@@ -134,14 +175,15 @@ def create_generator(
 
 def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
     import segmentation_models_pytorch as smp
-    from segmentation_models_pytorch.encoders import get_preprocessing_params
 
     architecture, _, encoder = name.partition("-")
     # SMP's FPN is as wide as one on ResNet-101: on a small encoder, half of it is decoder.
-    decoder: dict[str, int] = {}
+    extra: dict[str, Any] = {}
     if narrow := re.fullmatch(r"fpn(\d+)", architecture):
         architecture, width = "fpn", int(narrow[1])
-        decoder = {"decoder_pyramid_channels": width, "decoder_segmentation_channels": width // 2}
+        extra = {"decoder_pyramid_channels": width, "decoder_segmentation_channels": width // 2}
+    if architecture == "dpt":
+        extra = {"dynamic_img_size": True}  # position embeddings for patches of any size
     known = list(smp.MODEL_ARCHITECTURES_MAPPING)
     if architecture not in known or not encoder:
         raise InputError(
@@ -158,7 +200,7 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
                 encoder,
                 "imagenet" if fetch else None,
                 classes=num_classes,
-                **decoder,
+                **extra,
             )
         except KeyError as error:
             raise InputError(f"--generator {name}: {error.args[0]}") from error
@@ -168,14 +210,67 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
             raise InputError(f"--generator {name}: cannot be built ({error})") from error
         except OSError as error:
             raise _cannot_fetch(name, error) from error
-    # The encoder's own mean and deviation; those of random encoders are ImageNet's.
+    if architecture == "dpt" and (side := network.encoder.output_stride) not in DPT_PATCHES:
+        raise InputError(
+            f"--generator {name}: DPT's decoder needs an encoder with patches of "
+            f"{', '.join(map(str, DPT_PATCHES))} pixels, this one has {side}; DINOv3 has 16: "
+            "dpt-tu-vit_small_patch16_dinov3"
+        )
+    generator = Generator(name, network)
+    # Those of random encoders are ImageNet's.
     if encoder.startswith("tu-") or fetch:
-        try:
-            settings = get_preprocessing_params(encoder)
-            return Generator(name, network, tuple(settings["mean"]), tuple(settings["std"]))
-        except (ValueError, OSError):
-            pass
-    return Generator(name, network)
+        normalise_as_pretrained(generator)
+    return generator
+
+
+def normalise_as_pretrained(generator: Generator) -> None:
+    """Give an SMP network the mean and deviation of its encoder's ImageNet weights, if known.
+
+    Other networks have theirs.
+    """
+    from segmentation_models_pytorch.encoders import get_preprocessing_params
+
+    if generator.name in (TINY_GENERATOR, PAPER_GENERATOR):
+        return
+    try:
+        settings = get_preprocessing_params(generator.name.partition("-")[2])
+    except (ValueError, KeyError, OSError):
+        return
+    generator.normalise_by(settings["mean"], settings["std"])
+
+
+@torch.inference_mode()
+def require_side(generator: Generator, side: int) -> None:
+    """Raise `InputError` where the network cannot take square patches of this side.
+
+    Some of timm's transformers are built for one size of image, or for windows that must divide it,
+    and some decoders halve what they get until nothing is left.
+    """
+    if generator.name in (DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR):
+        return
+    was_training = generator.training
+    generator.eval()
+    try:
+        if (reason := _refusal(generator, side)) is not None:
+            fitting = [str(s) for s in USUAL_SIDES if _refusal(generator, s) is None]
+            raise InputError(
+                f"--generator {generator.name}: cannot take patches of {side} pixels ({reason}); "
+                + (
+                    f"{', '.join(fitting)} fit: salakseg patchify --size {fitting[0]}"
+                    if fitting
+                    else "take another network"
+                )
+            )
+    finally:
+        generator.train(was_training)
+
+
+def _refusal(generator: Generator, side: int) -> str | None:
+    try:
+        generator(torch.zeros(1, 3, side, side, device=generator.mean.device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return None
 
 
 def _fetch_resnet101() -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ def automatic_batch_size(
     free, _ = torch.cuda.mem_get_info(device)
     room = SHARE_OF_MEMORY * free
     size, needed = largest_batch_size(
-        lambda size: bytes_needed(fresh_step, size, patch_size), room, most
+        lambda size: bytes_needed(fresh_step, size, patch_size, device), room, most
     )
     if size == 0:
         raise WorkError(
@@ -75,16 +75,18 @@ def largest_batch_size(needs: Callable[[int], float], room: float, most: int) ->
     return found
 
 
-def bytes_needed(fresh_step: Callable[[], Step], size: int, patch_size: int) -> float:
-    """What two iterations of a fresh step reserve at most on its CUDA device; infinite: too much.
+def bytes_needed(
+    fresh_step: Callable[[], Step], size: int, patch_size: int, device: torch.device
+) -> float:
+    """What two iterations of a fresh step reserve at most on their CUDA device; infinite: too much.
 
     The second one has the optimisers' moments beside it.
     """
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.reset_peak_memory_stats(device)
     try:
         try_out(fresh_step(), size, patch_size)
-        return torch.cuda.max_memory_reserved()
+        return torch.cuda.max_memory_reserved(device)
     except torch.OutOfMemoryError:
         return float("inf")
     finally:

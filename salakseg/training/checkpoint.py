@@ -15,8 +15,9 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 
 | key | what it is |
 |---|---|
-| `format` | "salakseg-checkpoint-1" |
+| `format` | "salakseg-checkpoint-2" |
 | `iteration` | iterations done |
+| `evaluation_due` | whether the evaluation after it was broken off, to be done again |
 | `model_state`, `teacher_state`, `model_D_state` | state dicts of G, its running mean, and D |
 | `optimizer_state`, `optimizer_D_state`, `scaler_state`, `scaler_D_state` | likewise |
 | `confidence_histogram`, `image_trust` | which pixels and images are trusted |
@@ -25,16 +26,21 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 | `best_val_miou`, `best_iteration` | of the best model so far |
 | `val_confusion`, `val_confusions` | of the last evaluation, as in a model file, or None |
 | `options` | the run's options |
+| `mean`, `std` | normalisation of the three bands |
+| `computed_with` | device, precision, versions: others give other last bits |
 | `threads` | of torch on the CPU: another number gives other last bits, so it is kept |
 | `wandb_id` | the run's id on Weights & Biases, or None |
 | `classes`, `shards` | the class mapping, and the fingerprint of the shards |
 
 There is no state of a random generator: every draw is a pure function of the seed and of what it is
-for. Learning rates and ramps are pure functions of the iteration.
+for. Learning rates and ramps are pure functions of the iteration. A file of format 1 lacks
+`evaluation_due`, `mean`, `std` and `computed_with`, and its run drew patches in another order.
 """
 
+import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
@@ -60,8 +66,11 @@ from salakseg.model.weights import (
     write_torch_file,
 )
 
-CHECKPOINT_FORMAT = "salakseg-checkpoint-1"
+CHECKPOINT_FORMAT = "salakseg-checkpoint-2"
+CHECKPOINT_FORMATS = (CHECKPOINT_FORMAT, "salakseg-checkpoint-1")
 LATEST = "latest_checkpoint.pth"
+# Seconds for which a save may be waited for before it is worth a line.
+WAIT_TO_TELL = 2
 BEST = "best_model.pth"
 BEST_D = "best_model_D.pth"
 
@@ -101,6 +110,8 @@ class Saver:
         self._in_flight: Future[None] | None = None
         self._unwritten: dict[Path, Any] = {}
         self._failed: WorkError | None = None
+        self._whole: set[Path] = set()
+        self._waiting_told = False
 
     def save(self, files: dict[Path, Any]) -> None:
         """Copy all tensors of `files` (path → content) to memory of their own, write in order.
@@ -109,7 +120,15 @@ class Saver:
         lists of tensors on any device and plain values. Where one file fails, those after it are
         not written: a checkpoint names the best model that came before it.
         """
+        began = time.monotonic()
         self.wait()
+        waited = time.monotonic() - began
+        if waited >= WAIT_TO_TELL and not self._waiting_told:
+            self._waiting_told = True
+            console.print(
+                f"Training waited {waited:.0f} s for the save before to reach the disk; a higher "
+                "--save-latest-every waits less often (train --resume takes it)"
+            )
         # A best model that could not be written comes only once; it goes first.
         files = {**{p: c for p, c in self._unwritten.items() if p not in files}, **files}
         self._in_flight = self._thread.submit(self._write, host_copy(files))
@@ -148,8 +167,9 @@ class Saver:
             for path in list(files):
                 write_torch_file(path, files[path])
                 del files[path]  # its memory is free for the next snapshot
+                self._whole.add(path)
                 if self._keep is not None and _number(path) is not None:
-                    prune(path.parent, self._keep)
+                    prune(path.parent, self._keep, self._whole)
         except (OSError, RuntimeError) as error:
             if self._failed is None:
                 console.print(
@@ -204,13 +224,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: missing, damaged, or no full checkpoint.
     """
     content = read_torch_file(path)
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in CHECKPOINT_FORMATS:
         raise InputError(f"{path}: no full checkpoint of this program")
     return content
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    """The newest whole checkpoint: latest, else the periodic one with the highest number.
+    """The whole checkpoint with the highest iteration; of equals, latest.
 
     Returns:
         Its path and content, and what was found damaged on the way, one line each.
@@ -219,7 +239,8 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
         InputError: none is whole.
     """
     damaged: list[str] = []
-    for path in (folder / LATEST, *_periodic(folder)):
+    paths = [folder / LATEST, *(path for _, path in periodic(folder))]
+    for path in sorted(paths, key=_stated_iteration, reverse=True):
         try:
             return path, read_checkpoint(path), damaged
         except InputError as error:
@@ -233,6 +254,16 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
         f"--checkpoint-dir OTHER starts a new run from them (of iteration {best.iteration}); the "
         "optimisers' state, the discriminator and the place in the run are lost"
     )
+
+
+def _stated_iteration(path: Path) -> float:
+    """The iteration that a checkpoint says it is of, its tensors not read, so not known to be
+    whole; of a file that does not say, the one in its name, and latest is the latest."""
+    try:
+        return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["iteration"])
+    except Exception:  # whatever a damaged file raises
+        number = _number(path)
+        return math.inf if number is None else number
 
 
 def refuse_to_overwrite(folder: Path) -> None:
@@ -268,13 +299,16 @@ def keep_best_aside(folder: Path, iteration: int) -> Path | None:
     return aside
 
 
-def prune(folder: Path, keep: int) -> list[Path]:
+def prune(folder: Path, keep: int, whole: Container[Path] = ()) -> list[Path]:
     """Remove all but the newest `keep` whole `checkpoint_N.pth`; where none is whole, nothing.
+
+    Args:
+        whole: files that are known to be, and need not be read to tell.
 
     Returns:
         What was removed.
     """
-    going = _older_than_newest(folder, keep)
+    going = _older_than_newest(folder, keep, whole)
     for path in going:
         path.unlink(missing_ok=True)
     return going
@@ -389,7 +423,7 @@ def _look_at(path: Path) -> SavedFile:
         return SavedFile(path, size, damage=str(error))
     try:
         kind = content.get("format")
-        if kind == CHECKPOINT_FORMAT:
+        if kind in CHECKPOINT_FORMATS:
             miou = float(content["best_val_miou"])
         elif kind == MODEL_FORMAT:
             confusion = content["val_confusion"]
@@ -407,19 +441,18 @@ def _number(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _periodic(folder: Path) -> list[Path]:
-    """All `checkpoint_N.pth`, the newest first."""
-    numbered = {path: _number(path) for path in folder.glob("checkpoint_*.pth")}
-    found = [(number, path) for path, number in numbered.items() if number is not None]
-    return [path for _, path in sorted(found, reverse=True)]
+def periodic(folder: Path) -> list[tuple[int, Path]]:
+    """All `checkpoint_N.pth` with their N, the newest first."""
+    numbered = [(_number(path), path) for path in folder.glob("checkpoint_*.pth")]
+    return sorted(((n, path) for n, path in numbered if n is not None), reverse=True)
 
 
-def _older_than_newest(folder: Path, keep: int) -> list[Path]:
+def _older_than_newest(folder: Path, keep: int, whole: Container[Path] = ()) -> list[Path]:
     """The periodic checkpoints without the newest `keep` whole ones; [] where none is whole."""
-    paths = _periodic(folder)
+    paths = [path for _, path in periodic(folder)]
     kept: list[Path] = []
     for path in paths:
-        if len(kept) < keep and _look_at(path).iteration is not None:
+        if len(kept) < keep and (path in whole or _look_at(path).iteration is not None):
             kept.append(path)
     return [path for path in paths if path not in kept] if kept else []
 

@@ -16,7 +16,8 @@ has been off for `REST` of the run.
 | loss oscillating | loss_ce swings by ≥ 25 % and 0.05 for 10 % (≥ 6 rows) | lower rate |
 | never predicted: NAME | late, validation IoU 0 in 2 evaluations running | label photos with it |
 | validation too good | late, validation ≥ training + 0.15 in 3 evaluations running | a leak? |
-| waiting for data | loading share > 20 % in 3 rows running | more workers |
+| waiting for data | loading share > 20 % in 3 rows running | more threads |
+| waiting for saves | saving share > 20 % in 3 rows running | save less often |
 | validation flat | for 20 % (≥ 3 evaluations), all after the ramp, gain < 0.005 | stop, or label |
 
 Losses that are no numbers stop the loop and are not looked for here. Every rule looks back only:
@@ -57,13 +58,13 @@ SWING, LEAST_SWING = 0.25, 0.05
 LEARNT_AFTER = 1 / 3
 NEVER_PREDICTED_EVALUATIONS = 2
 LEAK_GAP = 0.15
-LOADING_SHARE = 0.2
+WAITING_SHARE = 0.2
 FLAT_FOR, FLAT_GAIN = 0.2, 0.005
 
 # What the rules read.
 LOSSES = frozenset(("loss_ce", "loss_fm", "loss_d", "st_count"))
 MIOUS = frozenset(("train_miou", "val_miou"))
-COLUMNS = LOSSES | MIOUS | {"iteration", "loading_share"}
+COLUMNS = LOSSES | MIOUS | {"iteration", "loading_share", "saving_share"}
 IOU_COLUMN = "iou "
 OPTIONS = ("num_steps", "lambda_st", "threshold_st", "batch_size")
 
@@ -263,13 +264,28 @@ def _validation_too_good(record: _Record) -> str | None:
 
 
 def _waiting_for_data(record: _Record) -> str | None:
-    rows = record.timing[-SHORT_ROWS:]
-    if len(rows) < SHORT_ROWS or any(row["loading_share"] <= LOADING_SHARE for row in rows):
-        return None
-    return (
-        f"{_mean(rows, 'loading_share'):.0%} of the time is spent waiting for patches to be read. "
-        "More --num-workers (train --resume takes it), or shards on a faster disk"
+    share = _waiting(record, "loading_share")
+    return share and (
+        f"{share} of the time is spent waiting for patches to be read. More --num-workers (train "
+        "--resume takes it), or shards on a faster disk"
     )
+
+
+def _waiting_for_saves(record: _Record) -> str | None:
+    share = _waiting(record, "saving_share")
+    return share and (
+        f"{share} of the time is spent waiting for saves to reach the disk. A higher "
+        "--save-latest-every (train --resume takes it), or checkpoints on a faster disk"
+    )
+
+
+def _waiting(record: _Record, column: str) -> str | None:
+    """The share of the last rows, if there are enough and it is too much in each."""
+    # Runs of earlier versions have one of the columns only.
+    shares = [row[column] for row in record.timing if column in row][-SHORT_ROWS:]
+    if len(shares) < SHORT_ROWS or min(shares) <= WAITING_SHARE:
+        return None
+    return f"{sum(shares) / SHORT_ROWS:.0%}"
 
 
 def _validation_flat(record: _Record) -> str | None:
@@ -308,6 +324,7 @@ RULES: dict[str, Callable[[_Record], str | None]] = {
     "loss oscillating": _loss_oscillating,
     "validation too good": _validation_too_good,
     "waiting for data": _waiting_for_data,
+    "waiting for saves": _waiting_for_saves,
     "validation flat": _validation_flat,
 }
 

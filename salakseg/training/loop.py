@@ -6,16 +6,13 @@ takes the same way as one that was never stopped.
 """
 
 import json
-import os
 import platform
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -25,15 +22,35 @@ import salakseg
 from salakseg.console import console
 from salakseg.data.draws import draw_bits
 from salakseg.data.shards import Shards, read_shards
-from salakseg.data.stream import Batch, Patches, TrainingStream
-from salakseg.device import autocast_dtype, keep_awake, select_device, set_determinism
+from salakseg.data.stream import Batch, Patches, TrainingStream, reader_threads
+from salakseg.device import (
+    autocast_dtype,
+    computed_with,
+    keep_awake,
+    operations_without_determinism,
+    select_device,
+    set_determinism,
+    settings_kept,
+)
 from salakseg.errors import InputError, WorkError
 from salakseg.evaluation.evaluate import confusions_on_split
-from salakseg.files import format_bytes, lock_folder, require_disk_space, write_text
+from salakseg.files import (
+    format_bytes,
+    lock_folder,
+    require_disk_space,
+    require_folder,
+    write_text,
+)
 from salakseg.metrics import scores
 from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of
-from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
+from salakseg.model.generator import (
+    DEFAULT_GENERATOR,
+    Generator,
+    create_generator,
+    normalise_as_pretrained,
+    require_side,
+)
 from salakseg.model.weights import (
     MODEL_FORMAT,
     Model,
@@ -43,15 +60,18 @@ from salakseg.model.weights import (
     read_torch_file,
     some_photos,
 )
+from salakseg.signals import Stop, on_stop
 from salakseg.training.batch_size import AUTO, automatic_batch_size
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMATS,
     LATEST,
     Saver,
     checkpoint_file,
     keep_best_aside,
     model_files,
     newest_checkpoint,
+    periodic,
     refuse_to_overwrite,
     remove_leftovers,
 )
@@ -82,13 +102,15 @@ from salakseg.training.step import (
 from salakseg.training.tracking import Tracker, prediction_sheet
 from salakseg.training.trust import Probe
 
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
 LOG_EVERY = 100
 # Of the labelled patches this share is kept from G, to measure who can judge images; too few
 # (below 8) measure nothing, more than 64 are not needed.
 PROBE_SHARE, FEWEST_PROBES, MOST_PROBES = 0.05, 8, 64
+# Where that share is so many photographs, they are kept whole, and these are enough.
+FEWEST_PHOTOS, ENOUGH_PHOTOS = 2, 4
 TIMED_ITERATIONS = 5
-# So many validation patches are read, at 2 to 4 ms each, before workers for it have started.
-FEW_PATCHES = 1000
 
 
 @dataclass(frozen=True)
@@ -157,7 +179,8 @@ def train(
             this model file.
         overwrite: start over in a folder that holds a run.
         keep_checkpoints: how many `checkpoint_N.pth` to keep, the newest; None: all.
-        num_workers: processes that read and decode; None: half the cores, at most 4, on a GPU.
+        num_workers: threads that read and decode ahead; None: one, on a GPU half the cores, at
+            most 4; 0: none.
         device: auto, cpu, cuda, cuda:1, ….
         deterministic: the same bits again on the same machine; False lets CUDA choose its kernels
             by the clock, which is faster and gives up exact resuming.
@@ -187,7 +210,7 @@ def train(
     Raises:
         InputError: no shards, no labelled patches, options or files that do not fit.
         WorkError: a save failed, memory ran out, the losses are no numbers any more.
-        KeyboardInterrupt: after Ctrl-C and a save.
+        KeyboardInterrupt: after Ctrl-C (or another of `salakseg.signals`) and a save.
     """
     arguments = dict(locals())
     given = {f.name: arguments[f.name] for f in fields(Options) if arguments[f.name] is not None}
@@ -199,113 +222,146 @@ def train(
     shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
     restore_from = None if restore_from is None else Path(restore_from)
 
-    # What to go on from.
-    checkpoint: dict[str, Any] | None = None
-    weights: Path | None = None
-    if resume:
-        path, checkpoint, damaged = newest_checkpoint(checkpoint_dir)
-        for line in damaged:
-            console.print(f"Passed over: {line}")
-        console.print(f"Going on from {path}, iteration {checkpoint['iteration']}")
-    elif not overwrite:
-        refuse_to_overwrite(checkpoint_dir)
-    if restore_from is not None and not resume:
-        content = read_torch_file(restore_from)
-        found = content.get("format") if isinstance(content, dict) else None
-        if found == CHECKPOINT_FORMAT:
-            checkpoint = content
-            console.print(f"Going on from {restore_from}, iteration {checkpoint['iteration']}")
-        elif found == MODEL_FORMAT:
-            weights = restore_from
-        else:
-            raise InputError(f"{restore_from}: neither a checkpoint nor a model of this program")
-    options = _options(given, checkpoint)
+    if resume and restore_from is not None:
+        raise InputError(
+            f"--resume goes on in {checkpoint_dir}, --restore-from from {restore_from}: give one"
+        )
+    with ExitStack() as held:
+        held.enter_context(settings_kept())
 
-    # Data.
-    shards = read_shards(shards_dir)
-    if checkpoint is not None:
-        _require_same_run(checkpoint, shards)
-    torch_device = select_device(device)
-    dtype = autocast_dtype(torch_device, options.amp)
-    set_determinism(deterministic)
-    if not deterministic:
-        console.print("Not deterministic: a resumed run will differ from an unbroken one")
-    workers = _num_workers(num_workers, torch_device)
-    semi = options.method != SUPERVISED
-    if semi and not (shards.samples.split == "unlabeled").any():
-        semi = False
-        console.print("No unlabelled patches in the shards: training on the labelled ones alone")
-    probe_rows = _probe_rows(shards, options.seed) if semi else np.array([], np.int64)
+        # What to go on from.
+        checkpoint: dict[str, Any] | None = None
+        weights: Path | None = None
+        if resume:
+            require_folder(checkpoint_dir, "nothing to resume from; start anew without --resume")
+            # First of all: whoever has the folder may be about to save.
+            held.enter_context(lock_folder(checkpoint_dir, "training"))
+            path, checkpoint, damaged = newest_checkpoint(checkpoint_dir)
+            for line in damaged:
+                console.print(f"Passed over: {line}")
+            console.print(f"Going on from {path}, iteration {checkpoint['iteration']}")
+        elif not overwrite:
+            refuse_to_overwrite(checkpoint_dir)
+        if restore_from is not None:
+            content = read_torch_file(restore_from)
+            found = content.get("format") if isinstance(content, dict) else None
+            if found in CHECKPOINT_FORMATS:
+                checkpoint = content
+                console.print(f"Going on from {restore_from}, iteration {checkpoint['iteration']}")
+            elif found == MODEL_FORMAT:
+                weights = restore_from
+            else:
+                raise InputError(
+                    f"{restore_from}: neither a checkpoint nor a model of this program"
+                )
+        options = _options(given, checkpoint)
 
-    def step_with(network: Generator) -> Step:
+        # Data.
+        shards = read_shards(shards_dir)
+        if checkpoint is not None:
+            _require_same_run(checkpoint, shards)
+        _require_classes(shards)
+        torch_device = select_device(device)
+        dtype = autocast_dtype(torch_device, options.amp)
+        set_determinism(deterministic)
+        if not deterministic:
+            console.print("Not deterministic: a resumed run will differ from an unbroken one")
+        computed = computed_with(torch_device, dtype, deterministic)
+        if checkpoint is not None:
+            _tell_differences(checkpoint, computed)
+        workers = reader_threads(num_workers, torch_device)
+        semi = options.method != SUPERVISED
+        if semi and not (shards.samples.split == "unlabeled").any():
+            semi = False
+            console.print(
+                "No unlabelled patches in the shards: training on the labelled ones alone"
+            )
         recipe = _recipe(options, semi)
-        return Step(network, shards.mapping.num_classes, recipe, torch_device, dtype)
+        none = np.array([], np.int64)
+        # Only acceptance by rank has a judge to choose.
+        ranked = recipe.method == S4GAN and recipe.threshold_st is None
+        left_out, probe_rows = _probe_rows(shards, options.seed) if ranked else (none, none)
 
-    def fresh_step() -> Step:
-        classes = shards.mapping.num_classes
-        return step_with(create_generator(options.generator, classes, "none"))
+        def step_with(network: Generator) -> Step:
+            return Step(network, shards.mapping.num_classes, recipe, torch_device, dtype)
 
-    if automatic and checkpoint is None:
-        most = len(shards.split("train")) - len(probe_rows)
-        found = automatic_batch_size(
-            fresh_step, shards.patch_size, most, torch_device, otherwise=Options.batch_size
+        def fresh_step() -> Step:
+            classes = shards.mapping.num_classes
+            return step_with(create_generator(options.generator, classes, "none"))
+
+        if automatic and checkpoint is None:
+            most = len(shards.split("train")) - len(left_out)
+            size = automatic_batch_size(
+                fresh_step, shards.patch_size, most, torch_device, otherwise=Options.batch_size
+            )
+            options = replace(options, batch_size=size)
+
+        def stream_from(positions: dict[str, int] | None) -> TrainingStream:
+            return TrainingStream(
+                shards,
+                options.batch_size,
+                seed=options.seed,
+                unlabeled_batch_size=options.batch_size if semi else 0,
+                left_out=left_out,
+                start=positions,
+                num_workers=workers,
+                pin_memory=torch_device.type == "cuda",
+            )
+
+        stream = stream_from(None if checkpoint is None else checkpoint["positions"])
+
+        # Networks.
+        torch.manual_seed(int(draw_bits(options.seed, "weights", 0, 1)[0] >> 1))
+        fresh = checkpoint is None and weights is None
+        network = create_generator(
+            options.generator,
+            shards.mapping.num_classes,
+            options.encoder_weights if fresh else "none",
         )
-        options = replace(options, batch_size=found)
+        require_side(network, shards.patch_size)
+        if weights is not None:
+            _take_weights(network, weights, shards)
+        elif checkpoint is not None:
+            _take_normalisation(network, checkpoint, options)
+        step = step_with(network)
+        run = Run(options, shards, checkpoint_dir, step, stream, workers, computed)
+        run.read_probes(probe_rows)
+        if checkpoint is not None:
+            run.go_on_from(checkpoint)
+        _announce(run, torch_device, dtype)
+        if run.iteration >= options.num_steps:
+            console.print(
+                f"All {run.iteration} iterations are done; a higher --num-steps extends them"
+            )
+        _check_disk(run, keep_checkpoints)
+        saver = Saver(keep_checkpoints)
 
-    def stream_from(positions: dict[str, int] | None) -> TrainingStream:
-        return TrainingStream(
-            shards,
-            options.batch_size,
-            seed=options.seed,
-            unlabeled_batch_size=options.batch_size if semi else 0,
-            left_out=probe_rows,
-            start=positions,
-            num_workers=workers,
-            pin_memory=torch_device.type == "cuda",
-        )
-
-    stream = stream_from(None if checkpoint is None else checkpoint["positions"])
-
-    # Networks.
-    torch.manual_seed(int(draw_bits(options.seed, "weights", 0, 1)[0] >> 1))
-    fresh = checkpoint is None and weights is None
-    network = create_generator(
-        options.generator,
-        shards.mapping.num_classes,
-        options.encoder_weights if fresh else "none",
-    )
-    if weights is not None:
-        _take_weights(network, weights, shards)
-    step = step_with(network)
-    run = Run(options, shards, checkpoint_dir, step, stream, workers)
-    run.read_probes(probe_rows)
-    if checkpoint is not None:
-        run.go_on_from(checkpoint)
-    _announce(run, torch_device, dtype)
-    if run.iteration >= options.num_steps:
-        console.print(f"All {run.iteration} iterations are done; a higher --num-steps extends them")
-    _check_disk(run, keep_checkpoints)
-    saver = Saver(keep_checkpoints)
-    try:
-        with lock_folder(checkpoint_dir, "training"), saver, _tracked(run):
-            remove_leftovers(checkpoint_dir)
-            if overwrite and checkpoint is None:
-                _remove_run(checkpoint_dir)
-            if checkpoint is not None:
-                keep_best_aside(checkpoint_dir, run.iteration)
-            run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
-            return _loop(run, saver)
-    except NotFinite as error:
-        raise WorkError(
-            f"{error}; {where_it_began(run, stream_from)}; the checkpoints in {checkpoint_dir} are "
-            "from before: salakseg train --resume with a lower --learning-rate"
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise WorkError(
-            f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
-            f"--amp, or a smaller --generator; go on with salakseg train --resume "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        # From here on things are written.
+        if not resume:
+            held.enter_context(lock_folder(checkpoint_dir, "training"))
+            if not overwrite:  # another run may have come and gone
+                refuse_to_overwrite(checkpoint_dir)
+        try:
+            with saver, _tracked(run):
+                remove_leftovers(checkpoint_dir)
+                if overwrite and not resume:
+                    own = restore_from is not None and restore_from.parent.samefile(checkpoint_dir)
+                    _remove_run(checkpoint_dir, run.iteration if own and checkpoint else 0)
+                if checkpoint is not None:
+                    keep_best_aside(checkpoint_dir, run.iteration)
+                run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
+                return _loop(run, saver)
+        except NotFinite as error:
+            raise WorkError(
+                f"{error}; {where_it_began(run, stream_from)}; the checkpoints in {checkpoint_dir} "
+                "are from before: salakseg train --resume with a lower --learning-rate"
+            ) from error
+        except torch.OutOfMemoryError as error:
+            raise WorkError(
+                f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
+                f"--amp, or a smaller --generator; go on with salakseg train --resume "
+                f"({str(error).splitlines()[0]})"
+            ) from error
 
 
 def _options(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Options:
@@ -382,15 +438,6 @@ def _fixed_threshold(options: Options) -> float | None:
     return threshold
 
 
-def _num_workers(given: int | None, device: torch.device) -> int:
-    if given is not None:
-        if given < 0:
-            raise InputError(f"--num-workers {given}: must be 0 or above")
-        return given
-    # On a CPU the network itself needs the cores.
-    return 0 if device.type == "cpu" else min(4, max(1, (os.cpu_count() or 2) // 2))
-
-
 def _require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:
     if checkpoint["classes"] != shards.mapping.as_plain():
         raise InputError(
@@ -404,16 +451,93 @@ def _require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:
         )
 
 
-def _probe_rows(shards: Shards, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Labelled patches that G is not trained on, to measure who can judge images."""
-    count = len(shards.split("train"))
-    wanted = min(MOST_PROBES, int(count * PROBE_SHARE))
+def _require_classes(shards: Shards) -> None:
+    """Refuse masks from which nothing can be learnt; say where little can."""
+    labelled, names = shards.split("train"), shards.mapping.names
+    pixels = shards.class_pixels(labelled).sum(0)
+    there = [name for name, count in zip(names, pixels, strict=True) if count]
+    if len(labelled) and not there:
+        raise InputError(
+            f"{shards.folder}: no mask of a training patch holds a pixel of any class "
+            f"({', '.join(names)}); see how they were read (salakseg index says it, and draws "
+            "index/preview.png), put the class mapping right, then index and shard again"
+        )
+    if len(there) == 1:
+        console.print(
+            f"Warning: the masks of the training patches hold {there[0]} alone, of {len(names)} "
+            "classes: all that can be learnt is to answer it everywhere"
+        )
+
+
+def _tell_differences(checkpoint: dict[str, Any], computed: dict[str, str]) -> None:
+    """Say what lets the run go on to other bits than it would have had."""
+    if checkpoint["format"] != CHECKPOINT_FORMAT:
+        console.print(
+            "The run was begun by an earlier version, which drew patches, views and held-out "
+            "patches otherwise: it goes on, but not as it would have"
+        )
+    before = checkpoint.get("computed_with", {})
+    others = [
+        f"{name}: {computed.get(name)}, was {was}"
+        for name, was in before.items()
+        if computed.get(name) != was
+    ]
+    if others:
+        console.print(
+            f"Not computed as so far ({'; '.join(others)}): it goes on, to other last bits than on "
+            "its own way"
+        )
+
+
+def _probe_rows(shards: Shards, seed: int) -> tuple[Rows, Rows]:
+    """Labelled patches that G is not trained on, and those of them that measure who can judge
+    images: of photographs that G does not see at all, where there are enough of them."""
+    samples = shards.split("train")
+    most = int(len(samples) * PROBE_SHARE)
+    wanted = min(MOST_PROBES, most)
     if wanted < FEWEST_PROBES:
-        return np.array([], np.int64)
-    return np.sort(np.argsort(draw_bits(seed, "probe", 0, count), kind="stable")[:wanted])
+        return np.array([], np.int64), np.array([], np.int64)
+    order = np.argsort(draw_bits(seed, "probe", 0, len(samples)), kind="stable")
+    photos = np.asarray(samples.groupby(["folder", "base_image"]).ngroup(), np.int64)
+    kept = _photos_to_keep(photos, shards.class_pixels(samples), most, wanted, seed)
+    if not kept:
+        rows = np.sort(order[:wanted])
+        return rows, rows
+    inside = np.isin(photos, kept)
+    return np.flatnonzero(inside), np.sort(order[inside[order]][:wanted])
 
 
-def _take_weights(network: torch.nn.Module, path: Path, shards: Shards) -> None:
+def _photos_to_keep(
+    photos: Rows, class_pixels: Rows, most: int, wanted: int, seed: int
+) -> list[int]:
+    """Photographs to keep from G, of `most` patches together; [] where there are too few.
+
+    None without which G would see less than half of a class.
+    """
+    patches = np.bincount(photos)
+    pixels = np.zeros((len(patches), class_pixels.shape[1]), np.int64)
+    np.add.at(pixels, photos, class_pixels)
+    left, total = pixels.sum(0), 0
+    enough = left / 2
+    kept: list[int] = []
+    for photo in np.argsort(draw_bits(seed, "probe photographs", 0, len(patches)), kind="stable"):
+        if total + patches[photo] > most or (left - pixels[photo] < enough).any():
+            continue
+        kept.append(int(photo))
+        total, left = total + patches[photo], left - pixels[photo]
+        if len(kept) >= ENOUGH_PHOTOS and total >= wanted:
+            break
+    return kept if len(kept) >= FEWEST_PHOTOS and total >= FEWEST_PROBES else []
+
+
+def _take_normalisation(network: Generator, checkpoint: dict[str, Any], options: Options) -> None:
+    if "mean" in checkpoint:
+        network.normalise_by(checkpoint["mean"], checkpoint["std"])
+    elif options.encoder_weights == "imagenet":  # of an earlier version, which did not keep it
+        normalise_as_pretrained(network)
+
+
+def _take_weights(network: Generator, path: Path, shards: Shards) -> None:
     model = load_model(path)
     if model.mapping.names != shards.mapping.names:
         raise InputError(
@@ -426,17 +550,30 @@ def _take_weights(network: torch.nn.Module, path: Path, shards: Shards) -> None:
         raise InputError(
             f"{path}: is a {model.generator.name}; give --generator {model.generator.name}"
         ) from error
+    network.normalise_by(
+        model.generator.mean.flatten().tolist(), model.generator.std.flatten().tolist()
+    )
     console.print(
         f"Starting at iteration 0 with the weights of {path}; the optimisers' state, the "
         "discriminator and the learning-rate schedule of its run are lost"
     )
 
 
-def _remove_run(folder: Path) -> None:
+def _remove_run(folder: Path, iteration: int) -> None:
+    """Remove the run in `folder`; or, gone back in to `iteration`, what comes after that."""
+    if iteration:
+        later = [path for number, path in periodic(folder) if number > iteration]
+        for path in (*later, *folder.glob("final_model*.pth"), folder / "run.json"):
+            path.unlink(missing_ok=True)
+        return
     # The checkpoints first: without them nothing takes the rest for a run.
     for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "curves.png", "run.json"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+class Stopped(Exception):
+    """An evaluation was broken off by a signal."""
 
 
 class Run:
@@ -450,17 +587,20 @@ class Run:
         step: Step,
         stream: TrainingStream,
         num_workers: int,
+        computed: dict[str, str],
     ) -> None:
         self.options, self.shards, self.folder = options, shards, folder
         self.step, self.stream, self.num_workers = step, stream, num_workers
+        self.computed = computed
         self.iteration = 0
+        self.evaluation_due = False
         self.best_val_miou, self.best_iteration = float("-inf"), 0
         self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.val_confusions: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.probes: list[Batch] = []
         self.advice: list[Advice] = []
         self.tracker = Tracker()
-        self.has_val = bool((shards.samples.split == "val").any())
+        self.has_val = bool(shards.class_pixels(shards.split("val")).any())
 
     def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         """Keep the probe patches, decoded, in memory: at most 64."""
@@ -499,6 +639,7 @@ class Run:
         """The content of a full checkpoint; see `training.checkpoint`."""
         return {
             "iteration": self.iteration,
+            "evaluation_due": self.evaluation_due,
             **self.step.state_dict(),
             "positions": dict(self.stream.positions),
             "best_val_miou": self.best_val_miou,
@@ -506,6 +647,9 @@ class Run:
             "val_confusion": as_tensor(self.val_confusion),
             "val_confusions": as_tensor(self.val_confusions),
             "options": asdict(self.options),
+            "mean": self.step.generator.mean.flatten().tolist(),
+            "std": self.step.generator.std.flatten().tolist(),
+            "computed_with": self.computed,
             "wandb_id": self.tracker.run_id,
             "threads": torch.get_num_threads(),
             "classes": self.shards.mapping.as_plain(),
@@ -517,6 +661,7 @@ class Run:
         try:
             self.step.load_state_dict(checkpoint)
             self.iteration = checkpoint["iteration"]
+            self.evaluation_due = checkpoint.get("evaluation_due", False)
             self.best_val_miou = checkpoint["best_val_miou"]
             self.best_iteration = checkpoint["best_iteration"]
             self.val_confusion = as_array(checkpoint["val_confusion"])
@@ -530,20 +675,21 @@ class Run:
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
             ) from error
 
-    def described_model(self) -> Model:
-        """`model`, with what its labelled patches are like; that takes a pass over some of them."""
+    def described_model(self, on_batch: Callable[[int], object] = lambda _: None) -> Model:
+        """`model`, with what its labelled patches are like; that takes a pass over some of them.
+
+        Args:
+            on_batch: called with the number of patches of each batch before it is read.
+        """
         model, samples = self.model(), self.shards.split("train")
         rows = described_rows(len(samples))
         patches = Patches(self.shards, {"train": "train"})
         size = self.options.batch_size
-        features = [
-            features_of(
-                model,
-                patches.read("train", part).images.to(self.step.device),
-                self.options.amp,
-            )
-            for part in np.split(rows, np.arange(size, len(rows), size))
-        ]
+        features = []
+        for part in np.split(rows, np.arange(size, len(rows), size)):
+            on_batch(len(part))
+            images = patches.read("train", part).images.to(self.step.device)
+            features.append(features_of(model, images, self.options.amp))
         photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
         return replace(model, applicability=applicability_of(np.concatenate(features), photo))
 
@@ -564,6 +710,7 @@ class Run:
                 "torch": str(torch.__version__),
             },
             val_confusions=self.val_confusions,
+            white_level=self.shards.white_level,
         )
 
 
@@ -585,7 +732,8 @@ def _announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None
     parts.append(f"{counts.get('val', 0)} for validation")
     console.print(", ".join(parts) + f"; batch size {options.batch_size}")
     if not run.has_val:
-        console.print("No validation patches: best_model.pth will not be written")
+        what = "No validation patch holds a class" if counts.get("val") else "No validation patches"
+        console.print(f"{what}: best_model.pth will not be written")
 
 
 @contextmanager
@@ -621,7 +769,7 @@ def _bytes(network: torch.nn.Module) -> int:
 def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     options, step, folder = run.options, run.step, run.folder
     names = run.shards.mapping.names
-    log = CsvLog(folder / "log.csv", log_columns(names), run.iteration)
+    log = CsvLog(folder / "log.csv", log_columns(names), run.iteration, run.evaluation_due)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
     run.consult(say=False)
     # From the first iteration on there is something to go on from, and to replay from.
@@ -629,22 +777,37 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     saver.wait()
     began = last_time = time.monotonic()
     first = last_iteration = run.iteration
-    loading = 0.0
-    with keep_awake(), _interruptible() as interrupted, _bar(options.num_steps) as (bars, task):
-        batches = iter(run.stream)
-        while run.iteration < options.num_steps:
-            # One iteration.
-            asked = time.monotonic()
-            labeled, unlabeled = next(batches)
-            loading += time.monotonic() - asked
-            run.iteration += 1
-            step(run.iteration, labeled, unlabeled)
+    loading = saving = 0.0
+    with (
+        keep_awake(),
+        _interruptible() as interrupted,
+        _bar(options.num_steps) as (bars, task),
+        closing(iter(run.stream)) as batches,
+    ):
+
+        def stop_evaluating(_: int = 0) -> None:
+            if interrupted:
+                raise Stopped
+
+        while run.iteration < options.num_steps or run.evaluation_due:
+            if not run.evaluation_due:
+                # One iteration.
+                asked = time.monotonic()
+                labeled, unlabeled = next(batches)
+                loading += time.monotonic() - asked
+                run.iteration += 1
+                if run.iteration == first + 1:
+                    with operations_without_determinism() as others:
+                        step(run.iteration, labeled, unlabeled)
+                    _tell_others(others)
+                else:
+                    step(run.iteration, labeled, unlabeled)
 
             # What is due after it, each a function of the iteration alone.
             done = run.iteration == options.num_steps
             if run.iteration - first == TIMED_ITERATIONS and step.device.type == "cpu":
                 _tell_duration(run, time.monotonic() - began)
-            if run.iteration % LOG_EVERY == 0 or done:
+            if not run.evaluation_due and (run.iteration % LOG_EVERY == 0 or done):
                 row = _take_losses(run)
                 log.write(row)
                 now = time.monotonic()
@@ -654,25 +817,34 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                     "seconds": now - began,
                     "iterations_per_second": rate,
                     "loading_share": loading / (now - last_time),
+                    "saving_share": saving / (now - last_time),
                     "gpu_memory_mb": gpu_memory_mb(step.device),
                 }
                 timing.write(times)
                 run.tracker.log_iteration(run.iteration, row, times)
-                last_time, last_iteration, loading = now, run.iteration, 0.0
+                last_time, last_iteration, loading, saving = now, run.iteration, 0.0, 0.0
                 line = iteration_line(
                     run.iteration, options.num_steps, row, int(step.last_st_count)
                 )
                 console.print(line)
                 bars.update(task, rate=f"{rate:.2f} it/s")
             files: dict[Path, Any] = {}
-            if run.iteration % options.eval_every == 0 or done:
-                saver.wait()  # evaluation may fork workers, which no thread survives
-                row, is_best = _evaluate(run)
+            if run.evaluation_due or run.iteration % options.eval_every == 0 or done:
+                run.evaluation_due = True
+                before = run.checkpoint()
+                try:
+                    row, best = _evaluate(run, stop_evaluating)
+                except Stopped:
+                    _require_numbers(run)
+                    files |= model_files(folder, "latest", run.model(), step.discriminator)
+                    saver.save(files | checkpoint_file(folder / LATEST, before))
+                    _stop(run, saver)
+                run.evaluation_due = False
                 log.write(row)
                 _draw_curves(folder)
                 run.consult(say=not done)  # the summary says it at the end
-                if is_best:
-                    files |= model_files(folder, "best", run.described_model(), step.discriminator)
+                if best is not None:
+                    files |= model_files(folder, "best", best, step.discriminator)
             if run.iteration % options.save_pred_every == 0 or done:
                 path = folder / f"checkpoint_{run.iteration}.pth"
                 files |= checkpoint_file(path, run.checkpoint())
@@ -681,18 +853,32 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 files |= checkpoint_file(folder / LATEST, run.checkpoint())
             if files:
                 _require_numbers(run)
+                asked = time.monotonic()
                 saver.save(files)
+                saving += time.monotonic() - asked
             bars.update(task, completed=run.iteration)
             if interrupted and not done:
-                saver.close()
-                console.print(
-                    f"Stopped after iteration {run.iteration}, nothing is lost. Go on with: "
-                    f"salakseg train --resume --checkpoint-dir {folder}"
-                )
-                raise KeyboardInterrupt
+                _stop(run, saver)
     saver.save(model_files(folder, "final", run.described_model(), step.discriminator))
     saver.close()
     return _finish(run, time.monotonic() - began)
+
+
+def _stop(run: Run, saver: Saver) -> NoReturn:
+    saver.close()
+    console.print(
+        f"Stopped after iteration {run.iteration}, nothing is lost. Go on with: "
+        f"salakseg train --resume --checkpoint-dir {run.folder}"
+    )
+    raise Stop
+
+
+def _tell_others(operations: set[str]) -> None:
+    if operations:
+        console.print(
+            f"Of {', '.join(sorted(operations))} torch has no form here that gives the same bits "
+            "each time: a resumed run will differ from an unbroken one in its last bits"
+        )
 
 
 def _draw_curves(folder: Path) -> None:
@@ -720,12 +906,13 @@ def _require_numbers(run: Run) -> None:
         raise NotFinite(f"iteration {run.iteration}: the losses are no numbers any more")
 
 
-def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
-    """Score the teacher on the validation patches: a row of log.csv, and whether it is the best."""
+def _evaluate(run: Run, on_batch: Callable[[int], object]) -> tuple[dict[str, Any], Model | None]:
+    """Score the teacher on the validation patches: a row of log.csv, and the model if it is the
+    best so far. What `on_batch` raises may leave `run` half-way: go on from a checkpoint then."""
     step = run.step
     console.print(evaluation_head(run.iteration))
     train = scores(step.train_confusion.cpu())
-    step.train_confusion.zero_()
+    step.train_confusion = torch.zeros_like(step.train_confusion)
     row: dict[str, Any] = {"iteration": run.iteration, "train_miou": train.miou}
     probe = run.choose_judge()
     if probe is not None:
@@ -735,30 +922,29 @@ def _evaluate(run: Run) -> tuple[dict[str, Any], bool]:
         }
     judge = "" if step.discriminator is None else step.image_trust.judge
     row["judge"] = judge
-    val = None
-    is_best = False
+    val = best = None
     if run.has_val:
-        few = len(run.shards.split("val")) <= FEW_PATCHES
         confusions = confusions_on_split(
             run.model(),
             run.shards,
             "val",
             batch_size=max(run.options.batch_size, 8),
-            num_workers=0 if few else run.num_workers,
+            num_workers=run.num_workers,
             amp=run.options.amp,
+            on_batch=on_batch,
         )
         run.val_confusion, run.val_confusions = confusions.sum(0), some_photos(confusions)
         val = scores(run.val_confusion)
         row |= {"val_miou": val.miou, **iou_columns(run.shards.mapping.names, val)}
-        is_best = val.miou > run.best_val_miou
-        if is_best:
+        if val.miou > run.best_val_miou:
             run.best_val_miou, run.best_iteration = val.miou, run.iteration
+            best = run.described_model(on_batch)
     if run.tracker.active:
         sheet = {"validation": prediction_sheet(run.model(), run.shards)} if run.has_val else None
         run.tracker.log_evaluation(run.iteration, train.miou, val, run.shards.mapping.names, sheet)
-    best = (run.best_val_miou, run.best_iteration)
-    print_evaluation(run.shards.mapping, train, val, probe, judge, best, is_best)
-    return row, is_best
+    score = (run.best_val_miou, run.best_iteration)
+    print_evaluation(run.shards.mapping, train, val, probe, judge, score, best is not None)
+    return row, best
 
 
 def _finish(run: Run, seconds: float) -> dict[str, Any]:
@@ -821,22 +1007,14 @@ def _bar(num_steps: int) -> Iterator[tuple[Progress, Any]]:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM fill the list that this gives; a second one stops at once."""
+    """Signals that ask to stop fill the list that this gives; a second one stops at once."""
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         if received:
-            raise KeyboardInterrupt
+            raise Stop
         received.append(number)
         console.print("Stopping after this iteration (once more: at once) …")
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are somebody else's
+    with on_stop(note):
         yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

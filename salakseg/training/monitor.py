@@ -23,10 +23,12 @@ row at each evaluation; the columns of the other kind are empty.
 | `seconds` | since this start of the run |
 | `iterations_per_second` | since the row before, evaluations and saves included |
 | `loading_share` | share of that time spent waiting for patches |
+| `saving_share` | share of it spent waiting for the save before, and copying the next |
 | `gpu_memory_mb` | most GPU memory that tensors have taken, in MiB; empty on a CPU |
 """
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,7 @@ TIMING_COLUMNS = (
     "seconds",
     "iterations_per_second",
     "loading_share",
+    "saving_share",
     "gpu_memory_mb",
 )
 RULE = "=" * 60
@@ -91,16 +94,21 @@ def gpu_memory_mb(device: torch.device) -> float | None:
 
 
 class CsvLog:
-    """Appends rows to a CSV file; rows of iterations that a resumed run does again are cut off."""
+    """Appends rows to a CSV file; what a resumed run does again is cut off: rows of iterations
+    after `iteration`, and with `evaluation_due` the evaluation row of that one."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...], iteration: int) -> None:
+    def __init__(
+        self, path: Path, columns: tuple[str, ...], iteration: int, evaluation_due: bool = False
+    ) -> None:
         self.path, self.columns = path, columns
         kept = []
         if iteration and path.exists():
-            with open(path, encoding="utf-8", newline="") as file:
-                # A row that a kill left half-written lacks its last columns.
-                whole = [row for row in csv.DictReader(file) if None not in row.values()]
-            kept = [row for row in whole if int(row["iteration"]) <= iteration]
+            try:
+                kept = self._rows_until(iteration, evaluation_due)
+            except (KeyError, ValueError, csv.Error):
+                aside = path.with_name(f"{path.stem}_until_{iteration}{path.suffix}")
+                os.replace(path, aside)
+                console.print(f"{path}: not as it was written; kept as {aside}, a new one begins")
         with (
             atomic_path(path) as temporary,
             open(temporary, "w", encoding="utf-8", newline="") as file,
@@ -108,6 +116,20 @@ class CsvLog:
             writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
+
+    def _rows_until(self, iteration: int, evaluation_due: bool) -> list[dict[str, str]]:
+        """What stays of the file; `ValueError` and the like where a program has changed it."""
+        with open(self.path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            # A row that a kill left half-written lacks its last columns.
+            rows = [row for row in reader if None not in row.values()]
+        kept = [row for row in rows if int(row["iteration"]) <= iteration]
+        # Earlier versions had fewer columns, never others.
+        if set(reader.fieldnames or ()) - set(self.columns):
+            raise ValueError(self.path)
+        if evaluation_due:
+            return [r for r in kept if int(r["iteration"]) < iteration or not r["train_miou"]]
+        return kept
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row; columns that it lacks stay empty."""
@@ -146,7 +168,7 @@ def print_evaluation(
         "evaluation)"
     )
     if val is None:
-        console.print("Validation mIoU: none, there are no validation patches")
+        console.print("Validation mIoU: none, no validation patch holds a class")
         return
     console.print(f"Validation mIoU: {val.miou:.4f}   (per class below)")
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -160,7 +182,7 @@ def print_evaluation(
         )
     if is_best:
         console.print("✓ New best validation mIoU")
-    else:
+    elif best[1]:
         console.print(f"Best validation mIoU: {best[0]:.4f} at iteration {best[1]}")
 
 

@@ -62,6 +62,8 @@ def where_it_began(run: "Run", stream_from: Callable[[dict[str, int]], TrainingS
         f"The losses are no numbers any more. Replaying iterations {first + 1} to {last} from "
         f"{path}, to see where that began …"
     )
+    if run.evaluation_due:
+        run.choose_judge()
     iterations = range(first + 1, last + 1)
     batches = stream_from(checkpoint["positions"])
     with progress("Replaying", len(iterations)) as bar:

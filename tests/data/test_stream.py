@@ -1,18 +1,29 @@
+import io
+import os
 import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from salakseg.data import stream as stream_module
 from salakseg.data.augment import color_view, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import (
     Order,
     Patches,
     TrainingStream,
+    blocks_of,
     read_split,
+    reader_threads,
     repeats_for_rare_classes,
 )
 from salakseg.errors import InputError
@@ -72,9 +83,9 @@ def test_ranks_share_one_order(shards: Shards) -> None:
 
 
 def test_every_entry_of_an_epoch_exactly_once() -> None:
-    shards = np.repeat(np.arange(7), 11)
+    blocks = np.repeat(np.arange(7), 11)
     repeats = np.arange(77) % 3 + 1
-    order = Order(shards, np.full(77, 1000), 0, "labeled", repeats)
+    order = Order(blocks, np.full(77, 1000), 0, "labeled", repeats)
     assert len(order) == repeats.sum()
     epochs = [order.at(np.arange(len(order)) + epoch * len(order)) for epoch in range(3)]
     for rows in epochs:
@@ -82,15 +93,23 @@ def test_every_entry_of_an_epoch_exactly_once() -> None:
     assert (epochs[0] != epochs[1]).any()
 
 
-def test_reads_stay_inside_a_window_of_a_gigabyte_and_mix_its_shards() -> None:
-    shards = np.repeat(np.arange(20), 100)
-    order = Order(shards, np.full(2000, 3_000_000), 0, "unlabeled")  # shards of 300 MB: 3 a window
-    visited = shards[order.at(np.arange(2000))]
-    windows = [set(visited[start : start + 300]) for start in range(0, 1800, 300)]
-    assert all(len(window) == 3 for window in windows)
-    assert len(set.union(*windows)) == 18
-    # Any 16 in a row come from all three.
-    assert np.mean([len(set(visited[i : i + 16])) for i in range(0, 1600, 16)]) > 2.7
+def test_a_window_is_a_gigabyte_from_all_over_the_shards() -> None:
+    # Five flights of 8 shards of 256 MB, packed one after the other; samples of 100 KB.
+    shard = np.repeat(np.arange(40), 2560)
+    samples = pd.DataFrame(
+        {"shard": [f"{n:06d}.tar" for n in shard], "image_offset": np.tile(np.arange(2560), 40)}
+    )
+    samples.image_offset *= 100_000
+    flight = shard // 8
+    blocks = blocks_of(samples)
+    assert np.bincount(blocks).max() == 160  # of 16 MB
+    order = Order(blocks, np.full(len(samples), 100_000), 0, "unlabeled")
+    rows = order.at(np.arange(len(samples)))
+    window = rows[:9600]
+    assert len(np.unique(blocks[window])) * 16 <= 1000
+    assert len(np.unique(shard[window])) > 30  # of whole shards it was three
+    batches = flight[window[:9600]].reshape(-1, 16)
+    assert np.mean([len(np.unique(batch)) for batch in batches]) > 4
 
 
 def test_a_batch_mixes_base_images(shards: Shards) -> None:
@@ -135,7 +154,7 @@ def test_small_patches_are_padded_and_the_padding_is_ignored(shards: Shards) -> 
     assert (batch.masks[:, 128:] == 255).all() and (batch.masks[:, :, 128:] == 255).all()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_flipped_bit_in_a_shard_is_one_clear_error(
     shards_dir: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -149,6 +168,186 @@ def test_a_flipped_bit_in_a_shard_is_one_clear_error(
     with pytest.raises(InputError, match=f"{sample.key}: damaged") as error:
         list(read_split(shards, "val", 4, num_workers=workers))
     assert "\n" not in str(error.value)
+    assert not readers()
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def test_threads_end_with_the_iteration(shards: Shards) -> None:
+    source = iter(stream(shards, num_workers=2))
+    next(source)
+    assert len(readers()) == 2
+    source.close()
+    assert not readers()
+
+
+def test_an_iteration_goes_on_where_the_one_before_was_left(shards: Shards) -> None:
+    source = stream(shards, num_workers=2)
+    positions = [int(batch.positions[0]) for _ in range(2) for batch, _ in islice(source, 3)]
+    assert positions == [0, 3, 6, 9, 12, 15]
+
+
+def test_readers_pin_batches_for_the_card_of_the_run(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, began, pinned = threading.current_thread(), [], set()
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1 if here() == main else 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda card: began.append((here(), card)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: pinned.add(here()) or t)
+    here = threading.current_thread
+    source = iter(stream(shards, num_workers=2, pin_memory=True))
+    next(source)
+    source.close()
+    # A thread begins as there is work for it: one may have done it all.
+    assert {card for _, card in began} == {1}
+    assert pinned and pinned <= {thread for thread, _ in began} and main not in pinned
+
+
+def test_how_many_threads_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(stream_module, "cores", lambda: 6)
+    assert [reader_threads(None, gpu), reader_threads(None, cpu), reader_threads(7, gpu)] == [
+        *(3, 1, 7)
+    ]
+    monkeypatch.setattr(stream_module, "cores", lambda: 1)
+    assert reader_threads(None, gpu) == 1
+    with pytest.raises(InputError, match="--num-workers -1"):
+        reader_threads(-1, cpu)
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="reads as on Windows anyway")
+@pytest.mark.parametrize("at_places", [True, False])
+def test_a_file_system_that_gives_less_than_it_was_asked_for(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch, at_places: bool
+) -> None:
+    expected = list(read_split(shards, "val", 5))
+    original, calls = os.preadv, 0
+
+    def short(file: int, buffers: list[memoryview], offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        return original(file, [buffers[0][:1000]], offset)
+
+    class ShortFile(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            nonlocal calls
+            calls += 1
+            return super().readinto(memoryview(buffer)[:1000]) or 0
+
+    monkeypatch.setattr(os, "preadv", short)
+    monkeypatch.setattr(stream_module, "FileIO", ShortFile)
+    monkeypatch.setattr(stream_module, "READS_AT_PLACES", at_places)  # Windows cannot
+    for batch, other in zip(read_split(shards, "val", 5, num_workers=3), expected, strict=True):
+        assert torch.equal(batch.images, other.images)
+    assert calls > 18 * 2 * 2
+
+
+# Transparency
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def rgb_with_holes() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(0, 250, (128, 128, 3)).astype(np.uint8)
+    there = np.ones((128, 128), bool)
+    there[:50, 30:] = False
+    return pixels, there
+
+
+def as_rgba() -> tuple[bytes, Any, Any]:
+    pixels, there = rgb_with_holes()
+    alpha = np.where(there, 255, 0).astype(np.uint8)
+    return png(Image.fromarray(np.dstack([pixels, alpha]))), pixels, there
+
+
+def as_grey_and_alpha() -> tuple[bytes, Any, Any]:
+    pixels, there = rgb_with_holes()
+    grey = Image.fromarray(pixels[..., 0])
+    alpha = Image.fromarray(np.where(there, 200, 0).astype(np.uint8))
+    return png(Image.merge("LA", (grey, alpha))), pixels[..., :1].repeat(3, 2), there
+
+
+def as_palette() -> tuple[bytes, Any, Any]:
+    pixels, there = rgb_with_holes()
+    picture = Image.fromarray(pixels[..., 0] // 50)
+    picture.putpalette([n for n in range(256) for _ in range(3)])
+    index = np.where(there, np.asarray(picture), 7).astype(np.uint8)
+    picture.frombytes(index.tobytes())
+    return png(picture, transparency=7), index[..., None].repeat(3, 2), there
+
+
+def as_a_colour_that_is_transparent() -> tuple[bytes, Any, Any]:
+    pixels, there = rgb_with_holes()
+    pixels[~there] = 255, 0, 255
+    return png(Image.fromarray(pixels), transparency=(255, 0, 255)), pixels, there
+
+
+def as_a_grey_that_is_transparent() -> tuple[bytes, Any, Any]:
+    pixels, there = rgb_with_holes()
+    grey = np.where(there, pixels[..., 0], 255).astype(np.uint8)
+    return png(Image.fromarray(grey), transparency=255), grey[..., None].repeat(3, 2), there
+
+
+def as_plain_grey() -> tuple[bytes, Any, Any]:
+    pixels, _ = rgb_with_holes()
+    grey = pixels[..., :1].repeat(3, 2)
+    return png(Image.fromarray(pixels[..., 0])), grey, np.ones((128, 128), bool)
+
+
+def as_sixteen_bits() -> tuple[bytes, Any, Any]:
+    rasterio = pytest.importorskip("rasterio")
+    pixels, _ = rgb_with_holes()
+    with rasterio.open(
+        "16.png", "w", driver="PNG", width=128, height=128, count=3, dtype="uint16"
+    ) as raster:
+        raster.write(np.moveaxis(pixels.astype(np.uint16) * 257, 2, 0))
+    return Path("16.png").read_bytes(), pixels, np.ones((128, 128), bool)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(as_rgba, as_grey_and_alpha, as_palette, as_a_colour_that_is_transparent),
+        *(as_a_grey_that_is_transparent, as_plain_grey, as_sixteen_bits),
+    ],
+)
+def test_what_is_transparent_is_not_there(
+    shards: Shards, made: Callable[[], tuple[bytes, Any, Any]]
+) -> None:
+    content, pixels, there = made()
+    sample = shards.split("train").iloc[:1]
+    mask_file = (shards.folder / sample.shard[0]).read_bytes()
+    mask = mask_file[sample.mask_offset[0] :][: sample.mask_bytes[0]]
+    Path("x.tar").write_bytes(content + mask)
+    sample = sample.assign(
+        shard="x.tar",
+        **{
+            "image_offset": 0,
+            "image_bytes": len(content),
+            "image_crc": stream_module.zlib.crc32(content),
+            "mask_offset": len(content),
+        },
+    )
+    batch = Patches(replace(shards, folder=Path(), samples=sample), {"train": "train"}).read(
+        "train", np.array([0])
+    )
+    image = batch.images[0].permute(1, 2, 0).numpy()
+    assert batch.masks is not None
+    assert (batch.valid[0].numpy() == there).all()
+    assert (image[there] == pixels[there]).all()
+    whole = np.asarray(Image.open(io.BytesIO(mask)))
+    assert (batch.masks[0].numpy() == np.where(there, whole, 255)).all()
+    if not there.all():
+        # In the mean colour of what is there: no edge is made up, and nothing is learnt of it.
+        assert (abs(image[~there] - pixels[there].mean(0)) <= 0.5).all()
 
 
 def test_a_batch_larger_than_the_labelled_set(shards: Shards) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from salakseg.errors import InputError
 from salakseg.model import generator as generator_module
 from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.generator import IMAGENET_MEAN, create_generator
+from salakseg.model.generator import IMAGENET_MEAN, create_generator, require_side
 
 SMALL = "unet-mobilenet_v2"
 TIMM = "fpn-tu-tf_efficientnet_lite0"
@@ -50,9 +50,91 @@ def test_normalisation_is_part_of_the_generator() -> None:
     assert all(key.startswith("network.") for key in generator.state_dict())
 
 
+@pytest.mark.parametrize("name", ["deeplabv3plus-resnet18", "pspnet-resnet18", "tiny"])
+def test_a_batch_of_one_is_learnt_from(name: str) -> None:
+    # DeepLabV3+ pools the picture to one value a channel and normalises it over the batch.
+    torch.manual_seed(0)
+    generator = create_generator(name, 3, "none").train()
+    before = [layer.training for layer in generator.modules()]
+    generator(torch.rand(1, 3, 64, 64)).square().mean().backward()
+    gradients = [p.grad for p in generator.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    assert [layer.training for layer in generator.modules()] == before
+    # What was not normalised by the batch leaves no statistics of it: they would be divided by.
+    generator.eval()
+    with torch.inference_mode():
+        assert generator(torch.rand(1, 3, 64, 64)).abs().max() < 100
+
+
+def test_a_batch_of_one_changes_nothing_where_it_has_a_variance() -> None:
+    torch.manual_seed(0)
+    generator = create_generator("tiny", 3, "none").train()
+    image = torch.rand(1, 3, 64, 64)
+    x = (image - generator.mean) / generator.std
+    expected = generator.network(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(generator(image), expected)
+
+
+def test_a_batch_of_one_that_fails_leaves_the_layers_in_training() -> None:
+    generator = create_generator("deeplabv3plus-resnet18", 3, "none").train()
+    norm = next(m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    hook = norm.register_forward_hook(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        generator(torch.rand(1, 3, 64, 64))
+    hook.remove()
+    assert all(layer.training for layer in generator.modules())
+    assert not norm._forward_pre_hooks and not norm._forward_hooks
+
+
+def test_the_normalisation_of_pretrained_encoders_is_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from segmentation_models_pytorch import encoders
+
+    def settings(name: str) -> dict[str, object]:
+        assert name == "xception"
+        return {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+    monkeypatch.setattr(encoders, "get_preprocessing_params", settings)
+    generator = create_generator("unet-xception", 2, "none")
+    assert generator.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)  # random weights
+    generator_module.normalise_as_pretrained(generator)
+    assert generator.mean.flatten().tolist() == [0.5] * 3
+    assert generator.std.flatten().tolist() == [0.25] * 3
+    tiny = create_generator("tiny", 2, "none")
+    generator_module.normalise_as_pretrained(tiny)
+    assert tiny.std.flatten().tolist() == [0.25] * 3
+
+
+def test_a_network_for_one_size_of_image_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator_module, "USUAL_SIDES", (64, 224, 256))
+    generator = create_generator("unet-tu-swinv2_cr_tiny_224", 2, "none").train()
+    require_side(generator, 224)
+    with pytest.raises(InputError, match=r"patches of 256 pixels \(.*\); 224 fit: .*--size 224$"):
+        require_side(generator, 256)
+    assert generator.training
+
+
+def test_a_network_for_larger_patches_says_so() -> None:
+    with pytest.raises(InputError, match=r"patches of 64 pixels .*too small.*; 128, 192, .* fit"):
+        require_side(create_generator("pan-mobilenet_v2", 2, "none"), 64)
+
+
+def test_vision_transformers_take_patches_of_any_size() -> None:
+    generator = create_generator("dpt-tu-vit_tiny_patch16_224", 2, "none").eval()
+    require_side(generator, 96)  # its embeddings of places are for 224
+    with torch.inference_mode():
+        assert generator(torch.rand(1, 3, 70, 96)).shape == (1, 2, 70, 96)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("dpt-tu-vit_small_patch14_dinov2", "patches of 8, 16, 32 pixels, this one has 14"),
         ("resnet50", "no such network; use deeplabv3plus-resnet50, deeplabv2-resnet101, tiny or"),
         ("unet-", "no such network"),
         ("unet-resnet5000", "resnet5000"),

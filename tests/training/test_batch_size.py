@@ -10,7 +10,7 @@ from salakseg.training.batch_size import (
     largest_batch_size,
     try_out,
 )
-from salakseg.training.step import METHODS, S4GAN, Recipe, Step
+from salakseg.training.step import METHODS, S4GAN, SUPERVISED, Recipe, Step
 
 
 def make_step(method: str, device: str) -> Step:
@@ -44,10 +44,30 @@ def test_what_is_tried_is_a_whole_iteration(method: str) -> None:
     assert all(state for state in step.optimizer.state.values())
 
 
+def test_one_labelled_patch_is_a_whole_iteration_too() -> None:
+    # The default network pools each picture to one value a channel.
+    generator = create_generator("deeplabv3plus-resnet18", 5, "none")
+    recipe = Recipe(SUPERVISED, 10, 1e-3, None, 1.0, 0.1, 0, False)
+    step = Step(generator, 5, recipe, torch.device("cpu"), None)
+    try_out(step, 1, 64)
+    assert step.totals.isfinite().all() and step.totals[-1] == 2
+
+
+def test_the_memory_that_is_measured_is_of_the_card_that_is_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card, asked = torch.device("cuda:1"), []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append(device))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: asked.append(device) or 7)
+    assert bytes_needed(lambda: make_step(S4GAN, "cpu"), 1, 32, card) == 7
+    assert asked == [card, card]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="measures a GPU's memory")
 def test_a_larger_batch_needs_more_memory() -> None:
     def needs(size: int) -> float:
-        return bytes_needed(lambda: make_step(S4GAN, "cuda"), size, 256)
+        return bytes_needed(lambda: make_step(S4GAN, "cuda"), size, 256, torch.device("cuda"))
 
     assert 0 < needs(1) < needs(8) < torch.cuda.mem_get_info()[1]
 

@@ -16,6 +16,7 @@ from salakseg.files import lock_folder
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, load_model
+from salakseg.training import checkpoint
 from salakseg.training.checkpoint import (
     LATEST,
     Saver,
@@ -79,6 +80,36 @@ def test_the_newest_whole_one_is_taken_and_damaged_ones_are_named(tmp_path: Path
     spoilt[len(spoilt) // 2] ^= 1  # only the archive's checksum tells
     newest.write_bytes(spoilt)
     assert newest_checkpoint(tmp_path)[1]["iteration"] == 900
+
+
+def test_the_highest_iteration_is_taken_whatever_the_names_say(tmp_path: Path) -> None:
+    latest = save(tmp_path, LATEST, 0)
+    for iteration in (20, 40, 60):
+        newest = save(tmp_path, f"checkpoint_{iteration}.pth", iteration)
+    assert newest_checkpoint(tmp_path)[::2] == (newest, [])
+    # Damaged ones in between are passed over, older ones not even looked at.
+    newest.write_bytes(newest.read_bytes()[:-100])
+    (tmp_path / "checkpoint_20.pth").write_bytes(b"")
+    path, content, damaged = newest_checkpoint(tmp_path)
+    assert (path.name, content["iteration"]) == ("checkpoint_40.pth", 40)
+    assert len(damaged) == 1 and str(newest) in damaged[0]
+    # A copy under another number is what it holds.
+    (tmp_path / "checkpoint_900.pth").write_bytes(latest.read_bytes())
+    (tmp_path / "checkpoint_1.pth").write_bytes(save(tmp_path, "x.pth", 50).read_bytes())
+    assert newest_checkpoint(tmp_path)[0].name == "checkpoint_1.pth"
+    assert newest_checkpoint(tmp_path)[1]["iteration"] == 50
+    # Of equals it is latest, which says so.
+    save(tmp_path, LATEST, 50)
+    assert newest_checkpoint(tmp_path)[0] == latest
+
+
+def test_a_checkpoint_of_an_earlier_version_is_one(tmp_path: Path) -> None:
+    torch.save(
+        {"format": "salakseg-checkpoint-1", "iteration": 3, "best_val_miou": 0.5},
+        tmp_path / LATEST,
+    )
+    assert newest_checkpoint(tmp_path)[1]["iteration"] == 3
+    assert checkpoints(tmp_path)[0].iteration == 3
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
@@ -285,6 +316,28 @@ def test_one_save_is_in_flight_and_the_next_waits(
     assert (tmp_path / "checkpoint_2.pth").exists()
 
 
+def test_a_save_that_has_to_wait_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkpoint, "WAIT_TO_TELL", 0.1)
+    original = torch.save
+
+    def slow(content: object, file: BinaryIO) -> None:
+        threading.Event().wait(0.2)
+        original(content, file)
+
+    with Saver() as saver:
+        for iteration in (1, 2):
+            saver.save(checkpoint_file(tmp_path / LATEST, {"iteration": iteration}))
+        assert not capsys.readouterr().out
+        monkeypatch.setattr(torch, "save", slow)
+        for iteration in (3, 4, 5):
+            saver.save(checkpoint_file(tmp_path / LATEST, {"iteration": iteration}))
+    said = capsys.readouterr().out
+    assert said.count("Training waited") == said.count("\n") == 1
+    assert "--save-latest-every" in said
+
+
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")]
 )
@@ -400,6 +453,26 @@ def test_the_saver_keeps_as_many_as_asked_for(tmp_path: Path) -> None:
     assert names(tmp_path) == {"checkpoint_2.pth", "checkpoint_3.pth"}
     with pytest.raises(InputError, match="--keep-checkpoints 0"):
         Saver(keep_checkpoints=0)
+
+
+def test_what_the_saver_wrote_is_not_read_again_to_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, "checkpoint_1.pth", 1)  # of an earlier start
+    read: list[Path] = []
+    original = checkpoint.read_torch_file
+
+    def noted(path: Path) -> Any:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(checkpoint, "read_torch_file", noted)
+    with Saver(keep_checkpoints=2) as saver:
+        for iteration in (2, 3, 4):
+            path = tmp_path / f"checkpoint_{iteration}.pth"
+            saver.save(checkpoint_file(path, {"iteration": iteration, "best_val_miou": 0.0}))
+    assert names(tmp_path) == {"checkpoint_3.pth", "checkpoint_4.pth"}
+    assert read == [tmp_path / "checkpoint_1.pth"]
 
 
 def test_a_best_model_from_after_the_place_to_go_on_from_is_kept_aside(

@@ -184,6 +184,17 @@ def test_waiting_for_data() -> None:
     assert fired([], slow) == []
 
 
+def test_waiting_for_saves() -> None:
+    rows = [{"iteration": i, "loading_share": 0, "saving_share": 0.25} for i in (100, 200, 300)]
+    found = advice_on([], rows)
+    assert [(a.rule, a.iteration) for a in found] == [("waiting for saves", 300)]
+    assert "25% of the time " in found[0].text and "--save-latest-every" in found[0].text
+    # A run of an earlier version goes on: its first rows do not say.
+    assert fired([], [{"iteration": 50, "loading_share": 0}, *rows]) == [("waiting for saves", 300)]
+    rows[1]["saving_share"] = 0.1
+    assert fired([], rows) == []
+
+
 def test_validation_flat_for_a_fifth_of_the_run() -> None:
     log = evaluations(val_miou=lambda i: min(0.4 + i / 50_000, 0.5))
     assert fired(log) == [("validation flat", 7000)]

@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,36 @@ def test_a_resumed_log_has_each_row_once(tmp_path: Path) -> None:
     whole.write({"iteration": 300, "loss_ce": 0.5})  # done after the last save: done again
     CsvLog(path, LOG_COLUMNS, 200)
     assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.split(b"\n", 1)[1],
+        lambda content: content.replace(b",", b";"),
+        lambda content: content.replace(b"100", b"1O0"),
+        lambda content: content.replace(b"loss_ce", b"loss_\xff"),
+        lambda content: content.replace(b"loss_ce", b"loss"),
+    ],
+)
+def test_a_log_that_was_changed_is_kept_aside(
+    tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log.csv"
+    CsvLog(path, LOG_COLUMNS, 0).write({"iteration": 100, "loss_ce": 0.5})
+    changed = damage(path.read_bytes())
+    path.write_bytes(changed)
+    CsvLog(path, LOG_COLUMNS, 200).write({"iteration": 300})
+    assert (tmp_path / "log_until_200.csv").read_bytes() == changed
+    assert path.read_text(encoding="utf-8").count("\n") == 2
+    assert "log_until_200.csv" in capsys.readouterr().out
+
+
+def test_columns_that_came_later_are_empty_in_older_rows(tmp_path: Path) -> None:
+    path = tmp_path / "timing.csv"
+    CsvLog(path, ("iteration", "seconds"), 0).write({"iteration": 100, "seconds": 2})
+    CsvLog(path, ("iteration", "seconds", "more"), 100)
+    assert path.read_text(encoding="utf-8") == "iteration,seconds,more\n100,2,\n"
 
 
 def test_a_new_run_starts_an_empty_log(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_iteration_and_its_patches_are_named_and_nothing_is_written(
     assert [number for number, _ in done] == [1, 2, 3, 4, 5, 6, 4, 5]
     assert done[6:] == done[3:5]
 
-    held = loop._probe_rows(shards, 3)
+    held, _ = loop._probe_rows(shards, 3)
     stream = TrainingStream(shards, 2, seed=3, unlabeled_batch_size=2, left_out=held)
     batches = [batch for _, batch in zip(range(5), stream, strict=False)]
     labeled, unlabeled = batches[4]
