@@ -21,8 +21,7 @@ What is compared:
   the loop. The published D, fresh here, accepts no image, which saves that loop its self-training
   loss; ours computes it anyway.
 - `s4gan` does all of that and G's work half as often again: a teacher, two forwards without
-  backwards on the unlabelled images, as they are and mirrored; and D sees three kinds of pairs
-  instead of two.
+  backwards on the unlabelled images, as they are and mirrored.
 
 Patches are those of the test samples, of 128 pixels, resized for another `--patch-size`.
 """

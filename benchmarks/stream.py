@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg, decode_png
 
 import salakseg
-from salakseg.data.augment import color_view, weak_view
+from salakseg.data.augment import color_view, plan, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import TrainingStream
 
@@ -166,8 +166,9 @@ def tell_augmentation(shards: Shards) -> None:
     positions = batch.positions.numpy()
 
     def views() -> None:
-        images, _ = weak_view(batch.images, batch.masks, 0, "labeled", positions)
-        color_view(images, 0, "labeled", positions)
+        drawn = torch.from_numpy(plan(0, "labeled", positions))
+        images, *_ = weak_view(batch.images, batch.masks, batch.valid, drawn)
+        color_view(images, drawn)
 
     (taken,) = take_turns([views], TURNS)
     print(f"augmentation on the CPU: {1000 * statistics.median(taken) / BATCH:.2f} ms a patch")

@@ -54,12 +54,17 @@ def confusion_matrices(truth: Tensor, prediction: Tensor, num_classes: int) -> T
 
 def count(values: Tensor, size: int) -> Tensor:
     """How often each of 0 … size-1 is in `values` (integer): int64 (size,) on the same device."""
-    values = values.flatten()
     if values.device.type == "cpu":
-        return torch.bincount(values, minlength=size)
-    # There bincount would wait for the device, to learn the largest value.
-    counts = torch.zeros(size, dtype=torch.int64, device=values.device)
-    return counts.scatter_add_(0, values.long(), torch.ones_like(values, dtype=torch.int64))
+        return torch.bincount(values.flatten(), minlength=size)
+    return _count_by_sorting(values, size)
+
+
+def _count_by_sorting(values: Tensor, size: int) -> Tensor:
+    """`count` on a GPU: there bincount waits for the device, to learn the largest value, and a
+    deterministic scatter sorts too, and then walks through the values of a bin one by one."""
+    ordered = values.flatten().int().sort().values
+    borders = torch.arange(size + 1, dtype=torch.int32, device=values.device)
+    return torch.searchsorted(ordered, borders).diff()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
 """The confusion matrix against a plain count, and scores against arithmetic by hand."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
+from salakseg import metrics
 from salakseg.metrics import (
     LEVELS,
     bootstrap_over,
     calibration,
     confusion_matrices,
     confusion_matrix,
+    count,
     groups_with,
     interval,
     scores,
@@ -31,6 +34,18 @@ def test_the_confusion_matrix_is_a_count_of_pairs(dtype: torch.dtype) -> None:
     matrix = confusion_matrix(truth.to(dtype), prediction.to(dtype), 4)
     assert matrix.dtype == torch.int64
     assert np.array_equal(matrix, counted)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("way", [count, metrics._count_by_sorting])
+def test_counts_are_numpys(way: Callable[..., torch.Tensor], dtype: torch.dtype) -> None:
+    random = np.random.default_rng(0)
+    even = random.integers(0, 56, (3, 50, 41))
+    skewed = np.where(random.random(even.shape) < 0.6, 9, even)
+    for values in (even, skewed, np.full((7, 5), 55), np.zeros((0, 4), int)):
+        counted = way(torch.from_numpy(values).to(dtype), 56)
+        assert counted.dtype == torch.int64
+        assert np.array_equal(counted, np.bincount(values.ravel(), minlength=56))
 
 
 def test_scores_by_hand() -> None:

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from salakseg.errors import InputError
 from salakseg.model.deeplabv2 import DeepLabV2
+from salakseg.model.upsample import deterministic_upsampling
 
 DEFAULT_GENERATOR = "deeplabv3plus-resnet50"
 PAPER_GENERATOR = "deeplabv2-resnet101"
@@ -71,11 +72,12 @@ class Generator(nn.Module):
         if right or below:
             x = functional.pad(x, (0, right, 0, below), mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.training and len(x) == 1:
-            with _single_values_bearable(self.network):
-                logits: Tensor = self.network(x)
-        else:
-            logits = self.network(x)
+        with deterministic_upsampling(x.device):
+            if self.training and len(x) == 1:
+                with _single_values_bearable(self.network):
+                    logits: Tensor = self.network(x)
+            else:
+                logits = self.network(x)
         return logits[..., :height, :width]
 
     def encoder_parameters(self) -> list[nn.Parameter]:

@@ -53,12 +53,22 @@ def self_training_loss(logits: Tensor, pseudo_labels: Tensor, trust: Tensor) -> 
 def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tensor:
     """L_FM: mean absolute difference of D's mean features of drawn and of predicted maps.
 
-    | E_labelled[D_k(y ⊕ x)] − E_unlabelled[D_k(G(x) ⊕ x)] |
+    | E[D_k(y ⊕ x)] − E[D_k(G(x) ⊕ x)] |
+
+    In the paper the second mean is over other images than the first, the unlabelled ones.
 
     Args:
         real_features, fake_features: float (B, F); only the second carries a gradient to G.
     """
     return (real_features.mean(0) - fake_features.mean(0)).abs().mean()
+
+
+def at_most(loss: Tensor, limit: Tensor) -> Tensor:
+    """The loss, scaled down to `limit` where it is above it: both scalars ≥ 0.
+
+    D sets drawn and predicted maps apart by ever larger features, and L_FM grows with them.
+    """
+    return loss * (limit / loss.clamp(min=1e-12)).detach().clamp(max=1)
 
 
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:

@@ -14,23 +14,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from salakseg.data.augment import color_view, cutmix, to_float, weak_view
+from salakseg.classes import IGNORE_INDEX
+from salakseg.data.augment import (
+    FROM_LABELED,
+    NEIGHBOR,
+    color_view,
+    cutmix,
+    plan,
+    to_float,
+    weak_view,
+)
 from salakseg.data.draws import draw_bits
 from salakseg.data.stream import LABELED, UNLABELED, Batch
 from salakseg.metrics import confusion_matrix
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.generator import TINY_GENERATOR, Generator
 from salakseg.training.losses import (
+    at_most,
     cross_entropy_loss,
     discriminator_loss,
     drawn_class_maps,
     feature_matching_loss,
     self_training_loss,
 )
-from salakseg.training.trust import ImageTrust, PixelTrust, Probe, rank_correlation
+from salakseg.training.trust import (
+    ImageTrust,
+    PixelTrust,
+    Probe,
+    mean_confidence,
+    rank_correlation,
+)
 
 S4GAN, S4GAN_PAPER, SUPERVISED = "s4gan", "s4gan-paper", "supervised"
 METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
@@ -115,6 +130,28 @@ def _float32(logits: Tensor) -> Tensor:
     return logits.to(torch.float32, memory_format=torch.contiguous_format)
 
 
+def _pseudo_labels(labels: Tensor, valid: Tensor) -> Tensor:
+    """uint8 (B, H, W): the labels, 255 where there is no ground."""
+    return labels.to(torch.uint8).masked_fill(~valid, IGNORE_INDEX)
+
+
+@dataclass
+class View:
+    """A batch as the networks see it, on the device.
+
+    Attributes:
+        x: float32 (B, 3, P, P) in [0, 1].
+        y: uint8 (B, P, P), class indices or 255.
+        valid: bool (B, P, P): where there is ground.
+        plan: float32 (B, 22), see `augment.plan`.
+    """
+
+    x: Tensor
+    y: Tensor
+    valid: Tensor
+    plan: Tensor
+
+
 class Step:
     """Networks, optimisers and trust of a run; calling it does one iteration.
 
@@ -159,6 +196,11 @@ class Step:
             self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
             self.pixel_trust = PixelTrust(num_classes, device)
             self.image_trust = ImageTrust(recipe.threshold_st, device)
+        # The teacher's tensors with G's, listed once: numbers, and counts where a network has some.
+        student = self.generator.state_dict()
+        pairs = [(mean, student[key]) for key, mean in self.teacher.state_dict().items()]
+        self._numbers = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         self.totals = torch.zeros(len(LOSS_NAMES) + 1, device=device)
         self.last_st_count = torch.zeros((), dtype=torch.int64, device=device)
         self.train_confusion = torch.zeros(
@@ -185,189 +227,177 @@ class Step:
     def __call__(self, iteration: int, labeled: Batch, unlabeled: Batch | None) -> None:
         """Do iteration `iteration` (from 1) on uint8 batches of the stream.
 
-        Without a device synchronisation: losses are summed in `totals`, on the device.
+        Without a wait for the device, where the batches are in pinned memory: losses are summed in
+        `totals`, on the device.
         """
-        recipe, seed = self.recipe, self.recipe.seed
+        recipe = self.recipe
         # Dropout draws from torch's global generator: give it a state that only depends on this.
-        torch.manual_seed(int(draw_bits(seed, "dropout", iteration, 1)[0] >> 1))
+        torch.manual_seed(int(draw_bits(recipe.seed, "dropout", iteration, 1)[0] >> 1))
         factor = learning_rate_factor(iteration, recipe.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * group["rate"] * factor
 
-        # Views.
-        labeled = labeled.to(self.device)
-        assert labeled.masks is not None  # the labelled stream has masks
-        positions = labeled.positions.numpy()
-        x_l, y_l = weak_view(labeled.images, labeled.masks, seed, LABELED, positions)
-        assert y_l is not None
-        x_l = color_view(x_l, seed, LABELED, positions, LABELED_COLOR)  # (B, 3, P, P)
+        view_l = self._view(labeled, LABELED, LABELED_COLOR)
         if unlabeled is None or self.discriminator is None:
-            self._supervised(x_l, y_l)
+            self._supervised(view_l)
         else:
-            unlabeled = unlabeled.to(self.device)
-            u_positions = unlabeled.positions.numpy()
-            x_u, _ = weak_view(unlabeled.images, None, seed, UNLABELED, u_positions)
+            self.optimizer_D.param_groups[0]["lr"] = DISCRIMINATOR_RATE * factor
             if recipe.method == S4GAN_PAPER:
-                x_u = color_view(x_u, seed, UNLABELED, u_positions, LABELED_COLOR)
-                self._s4gan_paper(x_l, y_l, x_u)
+                self._s4gan_paper(view_l, self._view(unlabeled, UNLABELED, LABELED_COLOR))
             else:
-                self._s4gan(iteration, x_l, y_l, x_u, u_positions)
+                self._s4gan(iteration, view_l, self._view(unlabeled, UNLABELED))
         self._update_teacher(teacher_decay(iteration, recipe.num_steps))
 
-    def _supervised(self, x_l: Tensor, y_l: Tensor) -> None:
-        with self._autocast():
-            logits_l = self.generator(x_l)  # (B, K, P, P)
-        loss_ce = cross_entropy_loss(logits_l, y_l)
-        self._descend(loss_ce, self.optimizer, self.scaler)
-        self._note(logits_l, y_l, loss_ce=loss_ce)
+    def _view(self, batch: Batch, stream: str, color: float = 0.0) -> View:
+        """The weak view of a batch, on the device, with `color` of the strong one's colours."""
+        chances = torch.from_numpy(plan(self.recipe.seed, stream, batch.positions.numpy()))
+        if self.device.type == "cuda":
+            chances = chances.pin_memory()
+        chances = chances.to(self.device, non_blocking=True)
+        batch = batch.to(self.device)
+        x, y, valid = weak_view(batch.images, batch.masks, batch.valid, chances)
+        return View(color_view(x, chances, color) if color else x, y, valid, chances)
 
-    def _s4gan_paper(self, x_l: Tensor, y_l: Tensor, x_u: Tensor) -> None:
+    def _supervised(self, labeled: View) -> None:
+        with self._autocast():
+            logits_l = self.generator(labeled.x)  # (B, K, P, P)
+        loss_ce = cross_entropy_loss(logits_l, labeled.y)
+        self._descend(loss_ce, self.optimizer, self.scaler)
+        self._note(logits_l, labeled.y, loss_ce=loss_ce)
+
+    def _s4gan_paper(self, labeled: View, unlabeled: View) -> None:
         """Section 3.1 of the paper: G is its own teacher, on one view, D alone decides."""
         assert self.discriminator is not None
+        images = torch.cat([labeled.x, unlabeled.x])
+        valid = torch.cat([labeled.valid, unlabeled.valid])
+        sides = [len(labeled.x), len(unlabeled.x)]
         with self._autocast():
-            logits = self.generator(torch.cat([x_l, x_u]))
-        logits_l, logits_u = _float32(logits).split([len(x_l), len(x_u)])
+            logits = self.generator(images)
+        logits_l, logits_u = _float32(logits).split(sides)
         p_u = logits_u.softmax(1)  # (U, K, P, P)
-        drawn = drawn_class_maps(y_l, logits_l.detach().softmax(1))  # (B, K, P, P)
+        drawn = drawn_class_maps(labeled.y, logits_l.detach().softmax(1))  # (B, K, P, P)
 
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            scores, features = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u]))
-        real, fake = features.float().split([len(x_l), len(x_u)])
+            scores, features = self.discriminator(images, torch.cat([drawn, p_u]), valid)
+        real, fake = features.split(sides)
         loss_fm = feature_matching_loss(real, fake)
-        confidence, pseudo = p_u.detach().max(1)
+        confidence, labels = p_u.detach().max(1)
         accepted = self.image_trust.accepted(
-            scores[len(x_l) :].detach(), confidence.mean((1, 2))
+            scores[len(drawn) :].detach(), mean_confidence(confidence, unlabeled.valid)
         )  # (U,)
-        trust = accepted[:, None, None].expand_as(pseudo)
-        loss_st = self_training_loss(logits_u, pseudo.to(torch.uint8), trust.float())
+        trust = accepted[:, None, None] & unlabeled.valid
+        loss_st = self_training_loss(logits_u, _pseudo_labels(labels, unlabeled.valid), trust)
         # As in the paper, D drops other features when it learns.
         self.discriminator.requires_grad_(True)
         with self._autocast():
-            scores, _ = self.discriminator(torch.cat([x_l, x_u]), torch.cat([drawn, p_u.detach()]))
-        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
+            scores, _ = self.discriminator(images, torch.cat([drawn, p_u.detach()]), valid)
+        loss_d = discriminator_loss(*scores.split(sides))
         self._learn(
-            y_l,
+            labeled.y,
             logits_l,
+            1.0,
+            loss_ce=cross_entropy_loss(logits_l, labeled.y),
             loss_fm=loss_fm,
             loss_st=loss_st,
             loss_d=loss_d,
-            ramp=1.0,
-            accepted=accepted,
-            trust=trust,
+            st_count=accepted.sum(),
+            st_pixels=trust.sum() / unlabeled.valid.sum().clamp(min=1),
         )
 
-    def _s4gan(
-        self,
-        iteration: int,
-        x_l: Tensor,
-        y_l: Tensor,
-        x_weak: Tensor,
-        positions: NDArray[np.int64],
-    ) -> None:
+    def _s4gan(self, iteration: int, labeled: View, weak: View) -> None:
         assert self.discriminator is not None
-        recipe, seed, without = self.recipe, self.recipe.seed, self.recipe.without
+        recipe, without = self.recipe, self.recipe.without
 
         # The teacher labels the weak view.
         with torch.no_grad(), self._autocast():
             if Part.TEACHER_FLIP in without:
-                p_teacher = _float32(self.teacher(x_weak)).softmax(1)  # (U, K, P, P)
+                p_teacher = _float32(self.teacher(weak.x)).softmax(1)  # (U, K, P, P)
             else:
-                both = _float32(self.teacher(torch.cat([x_weak, x_weak.flip(-1)])))
+                both = _float32(self.teacher(torch.cat([weak.x, weak.x.flip(-1)])))
                 upright, mirrored = both.softmax(1).chunk(2)
                 p_teacher = (upright + mirrored.flip(-1)) / 2
         confidence, labels = p_teacher.max(1)  # (U, P, P)
-        pseudo = labels.to(torch.uint8)
+        pseudo = _pseudo_labels(labels, weak.valid)
 
         # G learns the strong view, mixed with other unlabelled images and with labelled ones.
-        size = x_weak.shape[-1]
-        others = cutmix(size, seed, UNLABELED, positions, self.device)
-        drawn_parts = cutmix(size, seed, f"{UNLABELED} {LABELED}", positions, self.device)
-        for name, rectangles in ((Part.CUTMIX, others), (Part.LABELED_CUTMIX, drawn_parts)):
-            if name in without:
+        size = weak.x.shape[-1]
+        neighbor = cutmix(size, weak.plan[:, NEIGHBOR])
+        from_labeled = cutmix(size, weak.plan[:, FROM_LABELED])
+        for part, rectangles in (
+            (Part.CUTMIX, neighbor),
+            (Part.LABELED_CUTMIX, from_labeled),
+        ):
+            if part in without:
                 rectangles.inside.zero_()
-        strength = LABELED_COLOR if Part.STRONG_COLOR in without else 1.0
-        x_strong = others.mix(color_view(x_weak, seed, UNLABELED, positions, strength))
-        x_strong = drawn_parts.mix(x_strong, x_l)
-        with self._autocast():
-            logits = self.generator(torch.cat([x_l, x_strong]))
-        logits_l, logits_u = _float32(logits).split([len(x_l), len(x_strong)])
-        p_u = logits_u.softmax(1)
-        p_l = logits_l.detach().softmax(1)
-        drawn = drawn_class_maps(y_l, p_l)  # (B, K, P, P)
 
-        # D looks at G's maps of the strong view, without learning: G learns through it.
+        def mixed(of_unlabeled: Tensor, of_labeled: Tensor) -> Tensor:
+            return from_labeled.mix(neighbor.mix(of_unlabeled), of_labeled)
+
+        strength = LABELED_COLOR if Part.STRONG_COLOR in without else 1.0
+        x_strong = mixed(color_view(weak.x, weak.plan, strength), labeled.x)
+        with self._autocast():
+            logits = self.generator(torch.cat([labeled.x, x_strong]))
+        logits_l, logits_u = _float32(logits).chunk(2)
+        p_l = logits_l.softmax(1)  # (B, K, P, P)
+        drawn = drawn_class_maps(labeled.y, p_l.detach())  # (B, K, P, P)
+
+        # D judges the teacher's maps, and looks at G's of the labelled images: G learns through it.
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            _, fake = self.discriminator(x_strong, p_u)
-        # Then at what it learns from and judges images by: drawn maps, G's of the same images, or
-        # it could tell the sides by the image alone, and the teacher's. No gradient of G in these.
+            judged, _ = self.discriminator(weak.x, p_teacher, weak.valid)
+            _, fake = self.discriminator(labeled.x, p_l, labeled.valid)
+        # It learns on the labelled images alone, each with its drawn map and with G's. If it learnt
+        # from what it judges, it would know the unlabelled images: they never have a drawn map.
         self.discriminator.requires_grad_(True)
         with self._autocast():
             scores, features = self.discriminator(
-                torch.cat([x_l, x_l, x_weak]), torch.cat([drawn, p_l, p_teacher])
+                torch.cat([labeled.x, labeled.x]),
+                torch.cat([drawn, p_l.detach()]),
+                torch.cat([labeled.valid, labeled.valid]),
             )
-        loss_d = discriminator_loss(scores[: len(x_l)].float(), scores[len(x_l) :].float())
-        loss_fm = feature_matching_loss(features[: len(x_l)].detach().float(), fake.float())
+        loss_d = discriminator_loss(*scores.chunk(2))
+        real = features.chunk(2)[0].detach()
+        loss_ce = cross_entropy_loss(logits_l, labeled.y)
+        loss_fm = at_most(feature_matching_loss(real, fake), loss_ce)
+
         accepted = self.image_trust.accepted(
-            scores[-len(x_weak) :].detach(), confidence.mean((1, 2))
+            judged, mean_confidence(confidence, weak.valid)
         )  # (U,)
         if Part.IMAGE_TRUST in without:
             accepted = torch.ones_like(accepted)
         trust = self.pixel_trust.trusted(confidence, pseudo)
         if Part.PIXEL_TRUST in without:
-            trust = torch.ones_like(trust)
+            trust = weak.valid
         trust = trust & accepted[:, None, None]
-        weight = trust.float()
         loss_st = self_training_loss(
             logits_u,
-            drawn_parts.mix(others.mix(pseudo), y_l),
-            drawn_parts.mix(others.mix(weight), torch.ones_like(weight)),
+            mixed(pseudo, labeled.y),
+            mixed(trust, torch.ones_like(trust)),
         )
 
         ramp = self_training_ramp(iteration, recipe.num_steps)
         if Part.SUPERVISED_START in without:
             ramp = 1.0
         self._learn(
-            y_l,
+            labeled.y,
             logits_l,
-            loss_fm=loss_fm,
-            loss_st=loss_st,
-            loss_d=loss_d,
-            ramp=ramp,
-            accepted=accepted,
-            trust=trust,
-        )
-
-    def _learn(
-        self,
-        y_l: Tensor,
-        logits_l: Tensor,
-        *,
-        loss_fm: Tensor,
-        loss_st: Tensor,
-        loss_d: Tensor,
-        ramp: float,
-        accepted: Tensor,
-        trust: Tensor,
-    ) -> None:
-        """G descends L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST; D its own loss."""
-        loss_ce = cross_entropy_loss(logits_l, y_l)
-        lambda_st = self.recipe.lambda_st * ramp
-        loss_g = loss_ce + self.recipe.lambda_fm * loss_fm + lambda_st * loss_st
-        self._descend(loss_g, self.optimizer, self.scaler)
-        self._descend(loss_d, self.optimizer_D, self.scaler_D)
-
-        self._note(
-            logits_l,
-            y_l,
+            ramp,
             loss_ce=loss_ce,
             loss_fm=loss_fm,
             loss_st=loss_st,
             loss_d=loss_d,
             st_count=accepted.sum(),
-            st_pixels=trust.float().mean(),
+            st_pixels=trust.sum() / weak.valid.sum().clamp(min=1),
         )
+
+    def _learn(self, y_l: Tensor, logits_l: Tensor, ramp: float, **losses: Tensor) -> None:
+        """G descends L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST; D its own loss."""
+        loss_g = losses["loss_ce"] + self.recipe.lambda_fm * losses["loss_fm"]
+        loss_g = loss_g + self.recipe.lambda_st * ramp * losses["loss_st"]
+        self._descend(loss_g, self.optimizer, self.scaler)
+        self._descend(losses["loss_d"], self.optimizer_D, self.scaler_D)
+        self._note(logits_l, y_l, **losses)
 
     def _descend(
         self, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
@@ -388,11 +418,11 @@ class Step:
 
     @torch.no_grad()
     def _update_teacher(self, decay: float) -> None:
-        student, teacher = self.generator.state_dict(), self.teacher.state_dict()
-        floats = [key for key, value in student.items() if value.is_floating_point()]
-        torch._foreach_lerp_([teacher[k] for k in floats], [student[k] for k in floats], 1 - decay)
-        others = [key for key in student if key not in set(floats)]
-        torch._foreach_copy_([teacher[k] for k in others], [student[k] for k in others])
+        means, values = zip(*self._numbers, strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)
+        if self._counts:
+            counts, values = zip(*self._counts, strict=True)
+            torch._foreach_copy_(counts, values)
 
     @torch.no_grad()
     def probe(self, batches: list[Batch]) -> Probe:
@@ -406,16 +436,16 @@ class Step:
             images = to_float(batch.images)
             with self._autocast():
                 maps = self.teacher(images).float().softmax(1)
-                scores, _ = self.discriminator(images, maps)
+                scores, _ = self.discriminator(images, maps, batch.valid)
             confidence, labels = maps.max(1)
             known = batch.masks < len(self.train_confusion)
-            right = ((labels == batch.masks) & known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
-            columns.append(torch.stack([scores.float(), confidence.mean((1, 2)), right]))
+            right = ((labels == batch.masks) & known).sum((1, 2)) / known.sum((1, 2))
+            columns.append(torch.stack([scores, mean_confidence(confidence, batch.valid), right]))
         self.discriminator.train()
-        scores_d, mean_confidence, accuracy = torch.cat(columns, 1).double().cpu().numpy()
-        return Probe(
-            rank_correlation(scores_d, accuracy), rank_correlation(mean_confidence, accuracy)
-        )
+        table = torch.cat(columns, 1).double().cpu().numpy()
+        # Of a patch without a class nobody knows how right its map is.
+        scores_d, confidences, accuracy = table[:, ~np.isnan(table[2])]
+        return Probe(rank_correlation(scores_d, accuracy), rank_correlation(confidences, accuracy))
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs of the networks, tensors and plain values."""

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
+
+from salakseg.metrics import count
 
 KEPT_PIXELS = 0.8
 CONFIDENCE_BINS = 256
@@ -49,20 +52,26 @@ class PixelTrust:
 
         Args:
             confidence: float32 (B, H, W) in [0, 1].
-            labels: uint8 (B, H, W), class indices.
+            labels: uint8 (B, H, W), class indices, or 255 where there is no ground: such pixels
+                are not counted and never trusted.
 
         Returns:
             bool (B, H, W).
         """
-        classes = self.histogram.shape[0]
+        classes = len(self.histogram)
         # Also from below: of a run that has just diverged, NaN becomes some negative number.
-        bins = (confidence * CONFIDENCE_BINS).long().clamp(0, CONFIDENCE_BINS - 1)
-        places = (labels.long() * CONFIDENCE_BINS + bins).flatten()
-        # Integers: their sum does not depend on the order in which a GPU adds them.
-        counts = torch.zeros(classes * CONFIDENCE_BINS, dtype=torch.int64, device=places.device)
-        counts.scatter_add_(0, places, torch.ones_like(places))
-        self.histogram = self.histogram * HISTOGRAM_DECAY + counts.view(classes, -1)
-        return confidence >= self.thresholds()[labels.long()]
+        bins = (confidence * CONFIDENCE_BINS).int().clamp(0, CONFIDENCE_BINS - 1)
+        # One more row takes the pixels without ground.
+        rows = labels.int().clamp(max=classes)
+        counts = count(rows * CONFIDENCE_BINS + bins, (classes + 1) * CONFIDENCE_BINS)
+        self.histogram = self.histogram * HISTOGRAM_DECAY + counts.view(classes + 1, -1)[:-1]
+        cuts = functional.pad(self.thresholds(), (0, 1), value=torch.inf)
+        return confidence >= cuts[rows]
+
+
+def mean_confidence(confidence: Tensor, valid: Tensor) -> Tensor:
+    """float (B, H, W) and bool (B, H, W) → (B,): the mean where there is ground, NaN where none."""
+    return (confidence * valid).sum((1, 2)) / valid.sum((1, 2))
 
 
 class ImageTrust:
@@ -84,19 +93,23 @@ class ImageTrust:
 
         Args:
             discriminator_scores: logits (B,) of D on image and teacher's map.
-            confidence: float32 (B,), mean confidence of the teacher.
+            confidence: float32 (B,), `mean_confidence` of the teacher's map; an image without
+                ground, where it is NaN, is neither accepted nor remembered.
 
         Returns:
             bool (B,).
         """
-        scores = (
-            discriminator_scores.sigmoid() if self.judge == DISCRIMINATOR else confidence
-        ).float()
+        scores = confidence
+        if self.judge == DISCRIMINATOR:
+            # In float32 first: close to 1, bfloat16 has but a few numbers.
+            probability = discriminator_scores.float().sigmoid()
+            scores = probability.masked_fill(confidence.isnan(), torch.nan)
         if self.threshold is not None:
             return scores >= self.threshold
         self.recent = torch.cat([self.recent, scores])[-SCORE_WINDOW:]
         # Not "≥": nothing is below the quantile of an empty window.
-        return ~(scores < self.recent.nanquantile(1 - ACCEPTED_IMAGES))
+        below = scores < self.recent.nanquantile(1 - ACCEPTED_IMAGES)
+        return ~(below | scores.isnan())
 
     def listen_to(self, judge: str) -> None:
         """Change the judge; scores of another judge are no measure for it."""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from salakseg.data import stream as stream_module
-from salakseg.data.augment import color_view, weak_view
+from salakseg.data.augment import color_view, plan, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import (
     Order,
@@ -38,10 +38,9 @@ def augmented(source: TrainingStream, count: int) -> list[torch.Tensor]:
     for batch, unlabeled in islice(source, count):
         assert unlabeled is not None
         for name, part in (("labeled", batch), ("unlabeled", unlabeled)):
-            view, masks = weak_view(part.images, part.masks, 5, name, part.positions.numpy())
-            views.append(color_view(view, 5, name, part.positions.numpy()))
-            if masks is not None:
-                views.append(masks)
+            drawn = torch.from_numpy(plan(5, name, part.positions.numpy()))
+            view, masks, valid = weak_view(part.images, part.masks, part.valid, drawn)
+            views += [color_view(view, drawn), masks, valid]
     return views
 
 
@@ -65,7 +64,7 @@ def test_going_on_from_a_state_gives_the_same_next_100_augmented_batches(shards:
     assert state == {"labeled": 17 * 3, "unlabeled": 17 * 2}
     expected = augmented(whole, 100)
     resumed = augmented(stream(shards, start=state), 100)
-    assert len(expected) == len(resumed) == 300
+    assert len(expected) == len(resumed) == 600
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
 
 

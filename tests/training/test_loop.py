@@ -535,6 +535,9 @@ def test_an_evaluation_is_broken_off_and_done_again(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch, during: str, iteration: int
 ) -> None:
     monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    # Always the best so far, so that it is described.
+    always = property(lambda _: -1.0, lambda *_: None)
+    monkeypatch.setattr(loop.Run, "best_val_miou", always, raising=False)
     small_run(shards_dir, checkpoint_dir=Path("whole"))
     name = "confusions_on_split" if during == "the score" else "features_of"
     original = getattr(loop, name)
@@ -547,8 +550,6 @@ def test_an_evaluation_is_broken_off_and_done_again(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, name, stopped)
-        # Always the best so far, so that it is described.
-        patch.setattr(loop.Run, "best_val_miou", property(lambda _: -1.0, lambda *_: None), False)
         small_run(shards_dir, save_latest_every=100)
     content = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))
     assert (content["iteration"], content["evaluation_due"]) == (iteration, True)

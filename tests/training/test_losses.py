@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from salakseg.training.losses import (
+    at_most,
     cross_entropy_loss,
     discriminator_loss,
     drawn_class_maps,
@@ -38,6 +39,18 @@ def test_feature_matching_compares_means_not_samples() -> None:
     real = torch.tensor([[0.0, 4.0], [2.0, 0.0]])
     assert feature_matching_loss(real, real.flip(0)) == 0
     assert feature_matching_loss(real, real + 3) == pytest.approx(3)
+
+
+def test_a_loss_above_its_limit_is_scaled_down_with_its_gradient_and_the_limit_has_none() -> None:
+    for value, limit, expected in ((0.3, 0.5, 0.3), (2.0, 0.5, 0.5), (2.0, 0.0, 0.0), (0, 0, 0)):
+        x = torch.tensor(float(value), requires_grad=True)
+        other = torch.tensor(float(limit), requires_grad=True)
+        loss = at_most(x * 1.0, other)
+        assert loss.item() == pytest.approx(expected)
+        loss.backward()
+        assert other.grad is None
+        if value:
+            assert float(x.grad) == pytest.approx(expected / value)
 
 
 def test_discriminator_loss_is_log_2_for_a_guess_and_small_for_the_right_answer() -> None:

@@ -5,9 +5,11 @@ import torch
 from salakseg.training.trust import (
     CONFIDENCE,
     DISCRIMINATOR,
+    SCORE_WINDOW,
     ImageTrust,
     PixelTrust,
     Probe,
+    mean_confidence,
     rank_correlation,
 )
 
@@ -36,6 +38,34 @@ def test_a_class_that_was_never_seen_has_no_threshold() -> None:
     assert trust.thresholds().tolist()[1:] == [0, 0]
 
 
+def test_pixels_without_ground_are_neither_counted_nor_trusted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    confidence = torch.rand(2, 32, 32, generator=generator)
+    labels = torch.randint(0, 2, (2, 32, 32), generator=generator, dtype=torch.uint8)
+    alone, beside = PixelTrust(2, CPU), PixelTrust(2, CPU)
+    expected = alone.trusted(confidence, labels)
+    # As wide again of padding, of which the teacher is sure.
+    trusted = beside.trusted(
+        torch.cat([confidence, torch.ones(2, 32, 32)], 2),
+        torch.cat([labels, torch.full_like(labels, 255)], 2),
+    )
+    assert torch.equal(alone.histogram, beside.histogram)
+    assert torch.equal(trusted[..., :32], expected)
+    assert not trusted[..., 32:].any()
+
+
+def test_the_histogram_is_a_count_of_classes_and_confidences() -> None:
+    trust = PixelTrust(3, CPU)
+    random = np.random.default_rng(0)
+    confidence = random.random((2, 40, 40), np.float32)
+    labels = random.integers(0, 3, confidence.shape).astype(np.uint8)
+    trust.trusted(torch.from_numpy(confidence), torch.from_numpy(labels))
+    expected, *_ = np.histogram2d(
+        labels.ravel(), confidence.ravel(), bins=(3, 256), range=((0, 3), (0, 1))
+    )
+    assert np.array_equal(trust.histogram.numpy(), expected)
+
+
 def test_thresholds_follow_the_teacher() -> None:
     trust = PixelTrust(1, CPU)
     labels = torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -55,6 +85,32 @@ def test_acceptance_by_rank_is_never_dead_and_never_all() -> None:
     ]
     share = torch.stack(accepted[64:]).float().mean()
     assert 0.7 < share < 0.95
+
+
+def test_an_image_without_ground_is_neither_accepted_nor_remembered() -> None:
+    valid = torch.ones(3, 8, 8, dtype=torch.bool)
+    valid[1], valid[2, :, 4:] = False, False
+    confidence = torch.full((3, 8, 8), 0.5)
+    confidence[2, :, 4:] = 1.0  # the teacher is sure of what is not there
+    means = mean_confidence(confidence, valid)
+    assert means[[0, 2]].tolist() == [0.5, 0.5] and means[1].isnan()
+    for judge in (CONFIDENCE, DISCRIMINATOR):
+        trust = ImageTrust(None, CPU)
+        trust.listen_to(judge)
+        accepted = trust.accepted(torch.tensor([1.0, 9.0, 2.0]), means)
+        assert not accepted[1] and accepted[2]
+        assert int((~trust.recent.isnan()).sum()) == 2
+    fixed = ImageTrust(0.2, CPU)
+    assert fixed.accepted(torch.tensor([1.0, 9.0, 2.0]), means).tolist() == [True, False, True]
+
+
+def test_the_discriminators_scores_rank_images_that_bfloat16_cannot_tell_apart() -> None:
+    trust = ImageTrust(None, CPU)
+    trust.listen_to(DISCRIMINATOR)
+    # Probabilities of 0.998 to 0.9998: two numbers in bfloat16.
+    scores = torch.linspace(6.5, 8.5, SCORE_WINDOW, dtype=torch.bfloat16)
+    accepted = trust.accepted(scores, torch.ones(SCORE_WINDOW))
+    assert 0.75 < accepted.float().mean() < 0.85
 
 
 def test_the_papers_threshold_looks_at_the_discriminators_probability() -> None:
