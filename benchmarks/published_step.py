@@ -31,6 +31,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def resized(batch: Batch, size: int) -> Batch:
     if masks is not None:
         masks = functional.interpolate(masks[:, None], size, mode="nearest")[:, 0]
     valid = torch.ones_like(images[:, 0], dtype=torch.bool)
-    return Batch(images, masks, valid, batch.entries, batch.positions)
+    return replace(batch, images=images, masks=masks, valid=valid)
 
 
 def published_side(

@@ -27,7 +27,7 @@ from salakseg.training import step as step_module
 from salakseg.training.step import S4GAN, Recipe, Step
 
 FUNCTIONS = {
-    "augmentation": ("plan", "weak_view", "color_view", "cutmix"),
+    "augmentation": ("weak_view", "color_view", "cutmix"),
     "losses": ("cross_entropy_loss", "self_training_loss", "feature_matching_loss"),
 }
 WARM_UP = 2

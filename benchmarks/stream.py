@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg, decode_png
 
 import salakseg
-from salakseg.data.augment import color_view, plan, weak_view
+from salakseg.data.augment import color_view, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import TrainingStream
 
@@ -163,10 +163,9 @@ def compare(
 def tell_augmentation(shards: Shards) -> None:
     """Print what the views of a batch take, on this processor."""
     batch, _ = next(iter(TrainingStream(shards, BATCH, seed=0)))
-    positions = batch.positions.numpy()
+    assert batch.plan is not None
 
-    def views() -> None:
-        drawn = torch.from_numpy(plan(0, "labeled", positions))
+    def views(drawn: torch.Tensor = batch.plan) -> None:
         images, *_ = weak_view(batch.images, batch.masks, batch.valid, drawn)
         color_view(images, drawn)
 

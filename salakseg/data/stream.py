@@ -7,18 +7,17 @@ inside a window that the page cache holds, the order does not depend on who read
 number. Under several processes, rank r of W takes the positions r, r + W, … of the same order.
 
 Threads read and decode ahead, whole batches, and give them in order; decoding lets others run. What
-they give is uint8. Views are made from whole batches by `augment`, with draws keyed by each
-sample's position.
+they give is uint8, with what `augment` makes its views from: draws keyed by each sample's position.
 """
 
 import os
 import threading
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO, FileIO
 from itertools import count
@@ -32,6 +31,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from salakseg.classes import IGNORE_INDEX
+from salakseg.data.augment import plan
 from salakseg.data.draws import draw_bits
 from salakseg.data.shards import Shards
 from salakseg.data.workers import cores
@@ -74,6 +74,8 @@ class Batch:
             so nothing to learn.
         entries: int64 (B,), rows of the split's samples.
         positions: int64 (B,), positions in the stream; for a split read in order, the rows again.
+        plan: float32 (B, 22), what `augment.plan` draws for its views; None for a split read in
+            order, which is seen as it is.
     """
 
     images: Tensor
@@ -81,25 +83,23 @@ class Batch:
     valid: Tensor
     entries: Tensor
     positions: Tensor
+    plan: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """All pixels on `device`; from pinned memory without waiting for the copy."""
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            None if self.masks is None else self.masks.to(device, non_blocking=True),
-            self.valid.to(device, non_blocking=True),
-            self.entries,
-            self.positions,
-        )
+        """All that a step needs on `device`; from pinned memory without waiting for the copy."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """In memory that a GPU copies from by itself; done by the thread that read it."""
-        return Batch(
-            self.images.pin_memory(),
-            None if self.masks is None else self.masks.pin_memory(),
-            self.valid.pin_memory(),
-            self.entries,
-            self.positions,
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            images=moved(self.images),
+            masks=None if self.masks is None else moved(self.masks),
+            valid=moved(self.valid),
+            plan=None if self.plan is None else moved(self.plan),
         )
 
 
@@ -328,20 +328,23 @@ def reader_threads(given: int | None, device: torch.device) -> int:
     return given
 
 
+ReadAll = Callable[[Request], dict[str, Batch]]
+
+
 def _batches(
-    patches: Patches, requests: Iterable[Request], num_workers: int, pin_memory: bool
+    read_all: ReadAll, requests: Iterable[Request], num_workers: int, pin_memory: bool
 ) -> Generator[dict[str, Batch]]:
     """What is requested, in order; 0 workers read in the thread that asks."""
     if num_workers == 0:
         for request in requests:
-            yield _read(patches, request, pin_memory)
+            yield _read(read_all, request, pin_memory)
         return
     card = torch.cuda.current_device() if pin_memory else None
     threads = ThreadPoolExecutor(num_workers, "reader", _begin_on, (card,))
     ahead: deque[Future[dict[str, Batch]]] = deque()
     try:
         for request in requests:
-            ahead.append(threads.submit(_read, patches, request, pin_memory))
+            ahead.append(threads.submit(_read, read_all, request, pin_memory))
             if len(ahead) > AHEAD * num_workers:
                 yield ahead.popleft().result()
         while ahead:
@@ -350,8 +353,8 @@ def _batches(
         threads.shutdown(cancel_futures=True)
 
 
-def _read(patches: Patches, request: Request, pin_memory: bool) -> dict[str, Batch]:
-    batches = patches.read_all(request)
+def _read(read_all: ReadAll, request: Request, pin_memory: bool) -> dict[str, Batch]:
+    batches = read_all(request)
     if pin_memory:
         return {name: batch.pin_memory() for name, batch in batches.items()}
     return batches
@@ -381,7 +384,7 @@ def read_split(
         if len(part)
     ]
     patches = Patches(shards, {split: split})
-    with closing(_batches(patches, requests, num_workers, pin_memory)) as batches:
+    with closing(_batches(patches.read_all, requests, num_workers, pin_memory)) as batches:
         for batch in batches:
             yield batch[split]
 
@@ -395,7 +398,7 @@ class TrainingStream:
     Args:
         shards: what to read.
         batch_size: labelled patches a batch and process.
-        seed: of both orders.
+        seed: of both orders, and of the views.
         unlabeled_batch_size: unlabelled patches a batch; 0 for labelled batches alone.
         left_out: rows of the labelled training patches that are not drawn.
         start: position of the first batch in each stream.
@@ -438,7 +441,7 @@ class TrainingStream:
             sizes[UNLABELED] = unlabeled_batch_size
         self.positions = {name: 0 for name in splits} | (start or {})
         self._sizes, self._rank, self._world_size = sizes, rank, world_size
-        self._patches = Patches(shards, splits)
+        self._patches, self._seed = Patches(shards, splits), seed
         self._num_workers, self._pin_memory = num_workers, pin_memory
         self._orders = {}
         for name, split in splits.items():
@@ -459,12 +462,18 @@ class TrainingStream:
         """From `positions` on; close it to end the threads."""
         requests = self._requests(dict(self.positions))
         with closing(
-            _batches(self._patches, requests, self._num_workers, self._pin_memory)
+            _batches(self._read_all, requests, self._num_workers, self._pin_memory)
         ) as batches:
             for batch in batches:
                 for name, size in self._sizes.items():
                     self.positions[name] += size * self._world_size
                 yield batch[LABELED], batch.get(UNLABELED)
+
+    def _read_all(self, request: Request) -> dict[str, Batch]:
+        batches = self._patches.read_all(request)
+        for name, batch in batches.items():
+            batch.plan = torch.from_numpy(plan(self._seed, name, batch.positions.numpy()))
+        return batches
 
     def _requests(self, start: dict[str, int]) -> Iterator[Request]:
         """What to read, batch after batch, without end."""

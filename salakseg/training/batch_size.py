@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from salakseg.console import console
+from salakseg.data.augment import plan
 from salakseg.data.stream import Batch
 from salakseg.errors import WorkError
 from salakseg.files import format_bytes
@@ -99,8 +101,9 @@ def try_out(step: Step, size: int, patch_size: int) -> None:
     rows = torch.arange(size)
     images = torch.full((size, 3, patch_size, patch_size), 127, dtype=torch.uint8)
     masks = torch.zeros_like(images[:, 0])
-    labeled = Batch(images, masks, masks == 0, rows, rows)
+    views = torch.from_numpy(plan(0, "", rows.numpy()))
+    labeled = Batch(images, masks, masks == 0, rows, rows, views)
     supervised = step.recipe.method == SUPERVISED
-    unlabeled = None if supervised else Batch(images, None, masks == 0, rows, rows)
+    unlabeled = None if supervised else replace(labeled, masks=None)
     for _ in range(2):
         step(step.recipe.num_steps, labeled, unlabeled)

@@ -22,12 +22,11 @@ from salakseg.data.augment import (
     NEIGHBOR,
     color_view,
     cutmix,
-    plan,
     to_float,
     weak_view,
 )
 from salakseg.data.draws import draw_bits
-from salakseg.data.stream import LABELED, UNLABELED, Batch
+from salakseg.data.stream import Batch
 from salakseg.metrics import confusion_matrix
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.generator import TINY_GENERATOR, Generator
@@ -237,26 +236,24 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * group["rate"] * factor
 
-        view_l = self._view(labeled, LABELED, LABELED_COLOR)
+        view_l = self._view(labeled, LABELED_COLOR)
         if unlabeled is None or self.discriminator is None:
             self._supervised(view_l)
         else:
             self.optimizer_D.param_groups[0]["lr"] = DISCRIMINATOR_RATE * factor
             if recipe.method == S4GAN_PAPER:
-                self._s4gan_paper(view_l, self._view(unlabeled, UNLABELED, LABELED_COLOR))
+                self._s4gan_paper(view_l, self._view(unlabeled, LABELED_COLOR))
             else:
-                self._s4gan(iteration, view_l, self._view(unlabeled, UNLABELED))
+                self._s4gan(iteration, view_l, self._view(unlabeled))
         self._update_teacher(teacher_decay(iteration, recipe.num_steps))
 
-    def _view(self, batch: Batch, stream: str, color: float = 0.0) -> View:
+    def _view(self, batch: Batch, color: float = 0.0) -> View:
         """The weak view of a batch, on the device, with `color` of the strong one's colours."""
-        chances = torch.from_numpy(plan(self.recipe.seed, stream, batch.positions.numpy()))
-        if self.device.type == "cuda":
-            chances = chances.pin_memory()
-        chances = chances.to(self.device, non_blocking=True)
         batch = batch.to(self.device)
-        x, y, valid = weak_view(batch.images, batch.masks, batch.valid, chances)
-        return View(color_view(x, chances, color) if color else x, y, valid, chances)
+        plan = batch.plan
+        assert plan is not None, "no batch of a TrainingStream"
+        x, y, valid = weak_view(batch.images, batch.masks, batch.valid, plan)
+        return View(color_view(x, plan, color) if color else x, y, valid, plan)
 
     def _supervised(self, labeled: View) -> None:
         with self._autocast():

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from salakseg.data import stream as stream_module
-from salakseg.data.augment import color_view, plan, weak_view
+from salakseg.data.augment import color_view, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import (
     Order,
@@ -37,10 +37,10 @@ def augmented(source: TrainingStream, count: int) -> list[torch.Tensor]:
     views = []
     for batch, unlabeled in islice(source, count):
         assert unlabeled is not None
-        for name, part in (("labeled", batch), ("unlabeled", unlabeled)):
-            drawn = torch.from_numpy(plan(5, name, part.positions.numpy()))
-            view, masks, valid = weak_view(part.images, part.masks, part.valid, drawn)
-            views += [color_view(view, drawn), masks, valid]
+        for part in (batch, unlabeled):
+            assert part.plan is not None
+            view, masks, valid = weak_view(part.images, part.masks, part.valid, part.plan)
+            views += [color_view(view, part.plan), masks, valid]
     return views
 
 
