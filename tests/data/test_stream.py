@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from salakseg.data import stream as stream_module
-from salakseg.data.augment import color_view, weak_view
+from salakseg.data.augment import color_view, plan, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import (
     Order,
@@ -55,6 +55,13 @@ def test_the_order_is_the_same_with_any_number_of_workers(shards: Shards) -> Non
             ]
         )
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_batch_brings_the_draws_of_its_views(shards: Shards) -> None:
+    batches = next(iter(stream(shards, num_workers=1, start={"labeled": 40, "unlabeled": 7})))
+    for name, batch in zip(("labeled", "unlabeled"), batches, strict=True):
+        assert batch is not None and batch.plan is not None
+        assert np.array_equal(batch.plan.numpy(), plan(5, name, batch.positions.numpy()))
 
 
 def test_going_on_from_a_state_gives_the_same_next_100_augmented_batches(shards: Shards) -> None:
