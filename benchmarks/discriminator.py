@@ -22,7 +22,8 @@ from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import Patches, TrainingStream
 from salakseg.model.generator import TINY_GENERATOR, create_generator
 from salakseg.training.losses import drawn_class_maps
-from salakseg.training.step import LOSS_NAMES, PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe, Step
+from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
+from salakseg.training.step import LOSS_NAMES, Step
 
 BATCH, LAMBDA_FM = 4, 0.1
 SPLITS = ("train", "val", "unlabeled")

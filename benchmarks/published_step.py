@@ -49,7 +49,8 @@ from salakseg.data.shards import read_shards
 from salakseg.data.stream import Batch, TrainingStream
 from salakseg.device import autocast_dtype, select_device, set_determinism
 from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
-from salakseg.training.step import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe, Step
+from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
+from salakseg.training.step import Step
 
 GOAL = 2.0
 LAMBDA_FM, LAMBDA_ST = 0.1, 1.0

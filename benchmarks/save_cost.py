@@ -23,7 +23,8 @@ from salakseg.device import autocast_dtype, select_device
 from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
 from salakseg.model.weights import Model
 from salakseg.training.checkpoint import LATEST, Saver, checkpoint_file, model_files
-from salakseg.training.step import S4GAN, Recipe, Step
+from salakseg.training.options import S4GAN, Recipe
+from salakseg.training.step import Step
 
 SAVE_EVERY = 100
 

@@ -24,7 +24,8 @@ from salakseg.data.stream import TrainingStream
 from salakseg.device import autocast_dtype
 from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
 from salakseg.training import step as step_module
-from salakseg.training.step import S4GAN, Recipe, Step
+from salakseg.training.options import S4GAN, Recipe
+from salakseg.training.step import Step
 
 FUNCTIONS = {
     "augmentation": ("weak_view", "color_view", "cutmix"),

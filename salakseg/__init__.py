@@ -55,10 +55,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOMES[name]), name)
     if name == "__version__":
         # Only now: importing importlib.metadata takes as long as all of the rest of --help.
-        from importlib.metadata import PackageNotFoundError, version
+        from salakseg.version import VERSION
 
-        try:
-            return version("salakseg")
-        except PackageNotFoundError:  # run from a source tree without installing
-            return "0+unknown"
+        return VERSION
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import salakseg
 from salakseg.classes import ClassMapping
 from salakseg.data.checks import (
     GuessCheck,
@@ -209,7 +208,7 @@ def _version_of_the_checks() -> str:
     """Changes with every change to the code that decides what is found."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("pillow", "rasterio")]
     version = hashlib.sha256(" ".join(versions).encode())
-    root = Path(str(salakseg.__file__)).parent
+    root = Path(__file__).parents[1]
     code = (root / name for name in ("masks.py", "classes.py", "data/checks.py"))
     for path in (*code, *sorted(root.glob("imagery/*.py"))):
         version.update(path.read_bytes())

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import salakseg
 from salakseg.console import console, quoted
 from salakseg.errors import InputError
 from salakseg.files import lock_folder, require_folder, write_text
@@ -113,6 +112,13 @@ def _require_ours(out: Path) -> None:
 
 def _commands(num_steps: int | None) -> list[Command]:
     """The way through, from what is in the working directory."""
+    # Only now: the farm is drawn without torch.
+    from salakseg.data.index import index
+    from salakseg.data.shards import shard
+    from salakseg.evaluation.evaluate import evaluate
+    from salakseg.mapping.predict import predict
+    from salakseg.training.loop import train
+
     if Path("checkpoints/latest_checkpoint.pth").exists():
         training: dict[str, Any] = {"resume": True}
     else:
@@ -128,16 +134,14 @@ def _commands(num_steps: int | None) -> list[Command]:
     seconds = 2 if Path("checkpoints/run.json").exists() else TRAINING_SECONDS
     mapping = {"overwrite": True} if Path("predictions/farm_classes.tif").exists() else {}
     return [
-        _command(4, "index", salakseg.index, "DATA"),
-        _command(2, "shard", salakseg.shard),
-        _command(seconds, "train", salakseg.train, **training, wandb_mode="disabled"),
-        _command(8, "eval", salakseg.evaluate, "best_model.pth"),
-        _command(6, "predict", _predict, "farm.tif", **mapping),
+        _command(4, "index", index, "DATA"),
+        _command(2, "shard", shard),
+        _command(seconds, "train", train, **training, wandb_mode="disabled"),
+        _command(8, "eval", evaluate, "best_model.pth"),
+        _command(
+            6, "predict", lambda image, **more: predict([image], **more), "farm.tif", **mapping
+        ),
     ]
-
-
-def _predict(image: str, **options: Any) -> object:
-    return salakseg.predict([image], **options)
 
 
 def _command(

@@ -17,7 +17,6 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-import salakseg
 from salakseg.classes import ClassMapping
 from salakseg.evaluation.compare import CHANGED, Rated, gains, points
 from salakseg.evaluation.pictures import PICTURE_TITLES, extremes, four_pictures
@@ -26,6 +25,7 @@ from salakseg.files import write_text
 from salakseg.imagery.drawing import Picture
 from salakseg.metrics import BINS, LEVELS, calibration, scores
 from salakseg.model.weights import Model
+from salakseg.version import VERSION
 
 # How many patches of each kind are shown, and base images listed.
 EXTREMES = 6
@@ -367,7 +367,7 @@ def _facts(
     facts.append(
         (
             "this evaluation",
-            f"salakseg {salakseg.__version__}, on {device}, {_duration(seconds)}",
+            f"salakseg {VERSION}, on {device}, {_duration(seconds)}",
         )
     )
     return facts

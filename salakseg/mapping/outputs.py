@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from salakseg import __version__
 from salakseg.classes import IGNORE_INDEX, ClassMapping
 from salakseg.files import write_text
 from salakseg.imagery.decode import ERRORS
@@ -32,6 +31,7 @@ from salakseg.mapping.classify import Block
 from salakseg.mapping.scratch import Scratch, make_raw, write_raw
 from salakseg.mapping.styles import classes_qml, confidence_qml
 from salakseg.model.weights import Model
+from salakseg.version import VERSION
 
 PREVIEW_SIDE = 1000
 PREVIEW_MIN_WIDTH = 320
@@ -47,7 +47,7 @@ GPKG_VERSION = "1.2"
 def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
     """What every file of a map says of its making; `key` is the scratch's, `far` `Prediction`'s."""
     tags = {
-        "TIFFTAG_SOFTWARE": f"salakseg {__version__}",
+        "TIFFTAG_SOFTWARE": f"salakseg {VERSION}",
         "MODEL": Path(model.source).name,
         "MODEL_SHA256": key["model"],
         "ITERATION": str(model.iteration),

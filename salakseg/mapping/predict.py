@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from salakseg import __version__
 from salakseg.classes import read_class_mapping
 from salakseg.console import console, progress
 from salakseg.device import select_device
@@ -76,6 +75,7 @@ from salakseg.mapping.scratch import Scratch, open_scratch
 from salakseg.mapping.zones import Zones, measure_zones, place_zones, read_zones, write_zones
 from salakseg.model.applicability import FAR_PATCHES
 from salakseg.model.weights import Model, find_model, load_model
+from salakseg.version import VERSION
 
 # Scratch of both maps, and at worst the maps themselves with overviews.
 BYTES_PER_PIXEL = 5
@@ -481,7 +481,7 @@ def _key(image: Input, network: Model, model_hash: str, options: Options) -> dic
     return {
         "image": image.fingerprint(),
         "model": model_hash,
-        "version": __version__,
+        "version": VERSION,
         "options": {
             "overlap": options.overlap,
             "tile": network.patch_size if options.tile is None else options.tile,

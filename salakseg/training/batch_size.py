@@ -11,9 +11,9 @@ from salakseg.data.augment import plan
 from salakseg.data.stream import Batch
 from salakseg.errors import WorkError
 from salakseg.files import format_bytes
-from salakseg.training.step import SUPERVISED, Step
+from salakseg.training.options import AUTO, SUPERVISED
+from salakseg.training.step import Step
 
-AUTO = "auto"
 LARGEST = 64
 # A full GPU under Windows borrows the host's memory, at a tenth of the speed, where Linux refuses;
 # and evaluation, the desktop and fragmentation want some too.

@@ -5,41 +5,21 @@ saves, so it learns of NaN up to that many iterations late. As all that an itera
 function of the checkpoint before it, doing them again from there finds the first bad one.
 """
 
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils import get_total_norm
 
 from salakseg.console import console, progress
 from salakseg.data.stream import TrainingStream
-from salakseg.errors import InputError, WorkError
+from salakseg.errors import InputError
 from salakseg.training.checkpoint import newest_checkpoint
-from salakseg.training.step import Step
-
-if TYPE_CHECKING:
-    from salakseg.training.loop import Run
+from salakseg.training.run import Run
+from salakseg.training.step import is_finite
 
 MOST_NAMED = 4
 
 
-class NotFinite(WorkError):
-    """Losses or weights of the run are no numbers any more."""
-
-
-def is_finite(step: Step) -> bool:
-    """Whether the sums of the losses and all weights are numbers; waits for the device."""
-    networks: list[torch.nn.Module] = [step.generator]
-    if step.discriminator is not None:
-        networks.append(step.discriminator)
-    tensors = [step.totals, *(t for n in networks for t in n.state_dict().values())]
-    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
-    # The largest magnitude of all: a sum of squares would overflow before the numbers do.
-    return bool(get_total_norm(floats, norm_type=math.inf).isfinite())
-
-
-def where_it_began(run: "Run", stream_from: Callable[[dict[str, int]], TrainingStream]) -> str:
+def where_it_began(run: Run, stream_from: Callable[[dict[str, int]], TrainingStream]) -> str:
     """Replay `run` from its newest checkpoint to find the first iteration that spoiled it.
 
     Writes no file; `run` cannot be gone on with afterwards.
@@ -85,7 +65,7 @@ def where_it_began(run: "Run", stream_from: Callable[[dict[str, int]], TrainingS
     )
 
 
-def _names(run: "Run", split: str, entries: torch.Tensor) -> str:
+def _names(run: Run, split: str, entries: torch.Tensor) -> str:
     names = run.shards.split(split).key.iloc[entries.tolist()].drop_duplicates().tolist()
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" (+ {more} more)" if more > 0 else "")

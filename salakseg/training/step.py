@@ -7,14 +7,15 @@ from a teacher, the running mean of G's weights, on a weak view, and G learns th
 trust is given pixel by pixel (`trust.PixelTrust`) as well as image by image (`trust.ImageTrust`).
 """
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import (
@@ -27,6 +28,7 @@ from salakseg.data.augment import (
 )
 from salakseg.data.draws import draw_bits
 from salakseg.data.stream import Batch
+from salakseg.errors import WorkError
 from salakseg.metrics import confusion_matrix
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.generator import TINY_GENERATOR, Generator
@@ -38,6 +40,7 @@ from salakseg.training.losses import (
     feature_matching_loss,
     self_training_loss,
 )
+from salakseg.training.options import S4GAN_PAPER, SUPERVISED, Part, Recipe
 from salakseg.training.trust import (
     ImageTrust,
     PixelTrust,
@@ -46,10 +49,8 @@ from salakseg.training.trust import (
     rank_correlation,
 )
 
-S4GAN, S4GAN_PAPER, SUPERVISED = "s4gan", "s4gan-paper", "supervised"
-METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
-# The paper's γ, for Pascal VOC, and the probability with which its D drops features.
-PAPER_THRESHOLD, PAPER_DROPOUT = 0.6, 0.5
+# The probability with which the paper's D drops features.
+PAPER_DROPOUT = 0.5
 POLY_POWER = 0.9
 WARM_UP = 0.05
 # Self-training sets in when the teacher has learnt something, at these parts of the run.
@@ -61,45 +62,6 @@ DISCRIMINATOR_RATE = 2e-4
 WEIGHT_DECAY = 0.01
 LABELED_COLOR = 0.5
 LOSS_NAMES = ("loss_ce", "loss_fm", "loss_st", "loss_d", "st_count", "st_pixels")
-
-
-class Part(StrEnum):
-    """What can be left out of `s4gan`, to see what it brings; λ = 0 leaves out a loss."""
-
-    CUTMIX = "cutmix"
-    LABELED_CUTMIX = "labelled-cutmix"
-    TEACHER_FLIP = "teacher-flip"
-    STRONG_COLOR = "strong-colour"
-    PIXEL_TRUST = "pixel-trust"
-    IMAGE_TRUST = "image-trust"
-    SUPERVISED_START = "supervised-start"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the numbers of a run, apart from networks and data.
-
-    Attributes:
-        method: `s4gan`; `s4gan-paper`: the paper's losses; or `supervised`: the labelled part
-            alone.
-        num_steps: iterations of the whole run; schedules are parts of it.
-        learning_rate: of new layers; pretrained encoders learn at a third of it.
-        threshold_st: the paper's γ on D's probability, or None for acceptance by rank.
-        lambda_st, lambda_fm: weights of the two losses.
-        seed: of every draw.
-        pretrained: whether the encoder starts from given weights.
-        without: what `s4gan` is to do without.
-    """
-
-    method: str
-    num_steps: int
-    learning_rate: float
-    threshold_st: float | None
-    lambda_st: float
-    lambda_fm: float
-    seed: int
-    pretrained: bool
-    without: frozenset[Part] = frozenset()
 
 
 def learning_rate_factor(iteration: int, num_steps: int) -> float:
@@ -478,3 +440,18 @@ class Step:
             self.scaler_D.load_state_dict(state["scaler_D_state"])
             self.pixel_trust.histogram = state["confidence_histogram"].to(self.device)
             self.image_trust.load_state_dict(state["image_trust"])
+
+
+class NotFinite(WorkError):
+    """Losses or weights of the run are no numbers any more."""
+
+
+def is_finite(step: Step) -> bool:
+    """Whether the sums of the losses and all weights are numbers; waits for the device."""
+    networks: list[torch.nn.Module] = [step.generator]
+    if step.discriminator is not None:
+        networks.append(step.discriminator)
+    tensors = [step.totals, *(t for n in networks for t in n.state_dict().values())]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    # The largest magnitude of all: a sum of squares would overflow before the numbers do.
+    return bool(get_total_norm(floats, norm_type=math.inf).isfinite())

@@ -80,7 +80,7 @@ def test_each_line_does_what_the_call_does(begun: bool, monkeypatch: pytest.Monk
             bound.apply_defaults()
             calls.append((_name, {key: plain(value) for key, value in bound.arguments.items()}))
 
-        monkeypatch.setattr(salakseg, name, record)
+        monkeypatch.setattr(real.__module__ + f".{name}", record)
     for command in module._commands(None):
         command.call()
         cli.app(shlex.split(command.line)[1:], standalone_mode=False)

@@ -10,7 +10,8 @@ from salakseg.training.batch_size import (
     largest_batch_size,
     try_out,
 )
-from salakseg.training.step import METHODS, S4GAN, SUPERVISED, Recipe, Step
+from salakseg.training.options import METHODS, S4GAN, SUPERVISED, Recipe
+from salakseg.training.step import Step
 
 
 def make_step(method: str, device: str) -> Step:

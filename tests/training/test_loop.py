@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -24,7 +23,8 @@ from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.files import lock_folder
 from salakseg.model.weights import load_model
-from salakseg.training import loop
+from salakseg.training import loop, probes
+from salakseg.training import run as run_module
 from salakseg.training.checkpoint import read_checkpoint
 from salakseg.training.doctor import Advice
 from tests.training.test_checkpoint import DAMAGES
@@ -159,7 +159,7 @@ def test_a_newer_periodic_checkpoint_is_not_passed_over_for_latest(
         raise PowerCut
 
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(loop, "_take_losses", cut)
+        patch.setattr(loop.Run, "take_losses", cut)
         small_run(shards_dir, save_pred_every=2, save_latest_every=100, eval_every=6)
     assert read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["iteration"] == 0
     capsys.readouterr()
@@ -220,7 +220,7 @@ def test_the_encoders_normalisation_comes_back(
     )
     # What is not asked about here is left out.
     monkeypatch.setattr(
-        loop, "confusions_on_split", lambda *_, **__: np.eye(5, dtype=np.int64)[None]
+        run_module, "confusions_on_split", lambda *_, **__: np.eye(5, dtype=np.int64)[None]
     )
     monkeypatch.setattr(loop.Run, "described_model", lambda run, *_: run.model())
     options = {"generator": "fpn-mobilenet_v2", "method": "supervised", "eval_every": 100}
@@ -319,7 +319,7 @@ def test_supervised_has_no_discriminator_and_uses_every_label(
 def test_labels_are_kept_back_only_where_there_are_judges_to_choose_from(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "PROBE_SHARE", 0.25)
+    monkeypatch.setattr(probes, "PROBE_SHARE", 0.25)
     options = {"num_steps": 1, "overwrite": True, "eval_every": 100}
     for more, kept in (
         ({"method": "s4gan"}, 9),
@@ -462,7 +462,7 @@ def test_advice_is_in_the_summary(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     advice = Advice("overfitting", 4, "label other photos")
-    monkeypatch.setattr(loop, "diagnose", lambda log, *_, **__: [advice] if log else [])
+    monkeypatch.setattr(run_module, "diagnose", lambda log, *_, **__: [advice] if log else [])
     run = small_run(shards_dir, eval_every=4)
     assert run["advice"] == [{"rule": "overfitting", "iteration": 4, "text": "label other photos"}]
     said = capsys.readouterr().out
@@ -540,7 +540,7 @@ def test_an_evaluation_is_broken_off_and_done_again(
     monkeypatch.setattr(loop.Run, "best_val_miou", always, raising=False)
     small_run(shards_dir, checkpoint_dir=Path("whole"))
     name = "confusions_on_split" if during == "the score" else "features_of"
-    original = getattr(loop, name)
+    original = getattr(run_module, name)
 
     def stopped(model: Any, *arguments: Any, **options: Any) -> Any:
         if model.iteration == iteration:
@@ -549,7 +549,7 @@ def test_an_evaluation_is_broken_off_and_done_again(
         return original(model, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, name, stopped)
+        patch.setattr(run_module, name, stopped)
         small_run(shards_dir, save_latest_every=100)
     content = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))
     assert (content["iteration"], content["evaluation_due"]) == (iteration, True)
@@ -812,49 +812,3 @@ def test_what_cannot_change_on_resume(shards_dir: Path) -> None:
     small_run(shards_dir, num_steps=1)
     with pytest.raises(InputError, match=r"--generator .* cannot change"):
         train(shards_dir=shards_dir, resume=True, generator="fpn-mobilenet_v2", device="cpu")
-
-
-def test_too_few_labels_measure_nothing(shards: Shards) -> None:
-    assert all(len(rows) == 0 for rows in loop._probe_rows(shards, 0))  # 5 % of 36 patches
-
-
-def test_of_few_photographs_single_patches_are_kept_from_training(
-    shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "PROBE_SHARE", 0.25)
-    left_out, probes = loop._probe_rows(shards, 0)
-    assert len(left_out) == len(np.unique(left_out)) == 9
-    assert (left_out == probes).all()
-    assert (left_out != loop._probe_rows(shards, 1)[0]).any()
-
-
-def photographs(shards: Shards, sizes: list[int], only: int | None = None) -> Shards:
-    """Labelled patches of photographs of these sizes; water is on photograph `only` alone."""
-    photo = np.repeat(np.arange(len(sizes)), sizes)
-    samples = pd.concat([shards.split("train").iloc[:1]] * len(photo), ignore_index=True)
-    samples["base_image"] = [f"{number:03d}" for number in photo]
-    for name in shards.mapping.names:
-        samples[f"pixels {name}"] = 100
-    if only is not None:
-        samples["pixels Water"] = np.where(photo == only, 100, 0)
-    return replace(shards, samples=samples)
-
-
-def test_of_many_photographs_whole_ones_are_kept_from_training(shards: Shards) -> None:
-    many = photographs(shards, [20] * 60 + [500])
-    photo = many.split("train").base_image.to_numpy()
-    for seed in range(20):
-        left_out, probes = loop._probe_rows(many, seed)
-        kept = set(photo[left_out])
-        assert len(kept) == 4 and len(left_out) == 80  # below 5 % of 1,700, so not the large one
-        assert len(probes) == 64 and set(probes) < set(left_out)
-        assert set(photo[probes]) == kept
-    assert (loop._probe_rows(many, 0)[0] != loop._probe_rows(many, 1)[0]).any()
-
-
-def test_the_only_photograph_of_a_class_is_not_kept_from_training(shards: Shards) -> None:
-    for only in range(40):
-        few = photographs(shards, [20] * 40, only)
-        left_out, _ = loop._probe_rows(few, 0)
-        assert len(left_out) == 40
-        assert f"{only:03d}" not in set(few.split("train").base_image.iloc[left_out])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from salakseg.cli import app
 from salakseg.model.weights import load_model
-from salakseg.training import loop
+from salakseg.training import loop, options
 from salakseg.training.checkpoint import read_checkpoint
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
@@ -21,7 +21,7 @@ SMALLER = {"100000": "12", "8": "4"}
 
 
 @dataclass(frozen=True)
-class SmallOptions(loop.Options):
+class SmallOptions(options.Options):
     """What takes the place of the defaults."""
 
     generator: str = "tiny"
@@ -62,6 +62,7 @@ def finished(shards_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copytree(shards_dir, work / "shards")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Options", SmallOptions)
+        patch.setattr(options, "Options", SmallOptions)
         patch.chdir(work)
         run("train")
     return work
@@ -71,6 +72,7 @@ def finished(shards_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def with_a_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(loop, "Options", SmallOptions)
+    monkeypatch.setattr(options, "Options", SmallOptions)
 
 
 def stop_after_four() -> None:

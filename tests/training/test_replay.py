@@ -8,9 +8,9 @@ import torch
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, TrainingStream
 from salakseg.errors import WorkError
-from salakseg.training import loop
+from salakseg.training import loop, probes
 from salakseg.training.checkpoint import read_checkpoint
-from salakseg.training.replay import is_finite
+from salakseg.training.step import is_finite
 from salakseg.training.trust import Probe
 from tests.training.test_loop import small_run
 
@@ -75,7 +75,7 @@ def test_the_iteration_and_its_patches_are_named_and_nothing_is_written(
 
     monkeypatch.setattr(loop, "where_it_began", noted)
     # Who judges images changes at the evaluation in between.
-    monkeypatch.setattr(loop, "PROBE_SHARE", 0.25)
+    monkeypatch.setattr(probes, "PROBE_SHARE", 0.25)
     monkeypatch.setattr(loop.Step, "probe", lambda *_: Probe(0.9, 0.1))
     with pytest.raises(WorkError) as error:
         small_run(shards_dir, save_latest_every=3, save_pred_every=100, seed=3)
@@ -85,7 +85,7 @@ def test_the_iteration_and_its_patches_are_named_and_nothing_is_written(
     assert [number for number, _ in done] == [1, 2, 3, 4, 5, 6, 4, 5]
     assert done[6:] == done[3:5]
 
-    held, _ = loop._probe_rows(shards, 3)
+    held, _ = probes.probe_rows(shards, 3)
     stream = TrainingStream(shards, 2, seed=3, unlabeled_batch_size=2, left_out=held)
     batches = [batch for _, batch in zip(range(5), stream, strict=False)]
     labeled, unlabeled = batches[4]

@@ -14,10 +14,9 @@ from salakseg.data.stream import Batch, Patches, TrainingStream
 from salakseg.model import upsample
 from salakseg.model.generator import Generator, create_generator
 from salakseg.training import step as step_module
+from salakseg.training.options import Part, Recipe
 from salakseg.training.step import (
     LOSS_NAMES,
-    Part,
-    Recipe,
     Step,
     learning_rate_factor,
     self_training_ramp,

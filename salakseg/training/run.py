@@ -1,0 +1,231 @@
+"""A run: what it has in hand, how it is evaluated, taken up and laid down."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from salakseg.console import console
+from salakseg.data.shards import Shards
+from salakseg.data.stream import Batch, Patches, TrainingStream
+from salakseg.errors import InputError
+from salakseg.evaluation.evaluate import confusions_on_split
+from salakseg.metrics import scores
+from salakseg.model.applicability import applicability_of, described_rows
+from salakseg.model.features import features_of
+from salakseg.model.weights import Model, as_array, as_tensor, some_photos
+from salakseg.training.doctor import Advice, diagnose, read_log
+from salakseg.training.monitor import evaluation_head, iou_columns, print_evaluation
+from salakseg.training.options import Options
+from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
+from salakseg.training.tracking import Tracker, prediction_sheet
+from salakseg.training.trust import Probe
+from salakseg.version import VERSION
+
+
+class Run:
+    """What a run has in hand: options, data, step, and how far it has come."""
+
+    def __init__(
+        self,
+        options: Options,
+        shards: Shards,
+        folder: Path,
+        step: Step,
+        stream: TrainingStream,
+        num_workers: int,
+        computed: dict[str, str],
+    ) -> None:
+        self.options, self.shards, self.folder = options, shards, folder
+        self.step, self.stream, self.num_workers = step, stream, num_workers
+        self.computed = computed
+        self.iteration = 0
+        self.evaluation_due = False
+        self.best_val_miou, self.best_iteration = float("-inf"), 0
+        self.val_confusion: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self.val_confusions: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self.probes: list[Batch] = []
+        self.advice: list[Advice] = []
+        self.tracker = Tracker()
+        self.has_val = bool(shards.class_pixels(shards.split("val")).any())
+
+    def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Keep the probe patches, decoded, in memory: at most 64."""
+        if len(rows):
+            patches = Patches(self.shards, {"train": "train"})
+            size = self.options.batch_size
+            self.probes = [
+                patches.read("train", part)
+                for part in np.split(rows, np.arange(size, len(rows), size))
+            ]
+
+    def consult(self, say: bool = True) -> None:
+        """Let the doctor read the log; say what is new."""
+        found = diagnose(
+            *read_log(self.folder),
+            num_steps=self.options.num_steps,
+            lambda_st=self.options.lambda_st,
+            threshold_st=self.options.threshold_st,
+            batch_size=self.options.batch_size,
+            class_names=self.shards.mapping.names,
+        )
+        for advice in found:
+            if say and advice not in self.advice:
+                console.print(f"Advice: {advice.text}")
+        self.advice = found
+
+    def choose_judge(self) -> Probe | None:
+        """Measure who judges images best, and listen to it from here on; None without probes."""
+        if not self.probes:
+            return None
+        probe = self.step.probe(self.probes)
+        self.step.image_trust.listen_to(probe.judge)
+        return probe
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The content of a full checkpoint; see `training.checkpoint`."""
+        return {
+            "iteration": self.iteration,
+            "evaluation_due": self.evaluation_due,
+            **self.step.state_dict(),
+            "positions": dict(self.stream.positions),
+            "best_val_miou": self.best_val_miou,
+            "best_iteration": self.best_iteration,
+            "val_confusion": as_tensor(self.val_confusion),
+            "val_confusions": as_tensor(self.val_confusions),
+            "options": asdict(self.options),
+            "mean": self.step.generator.mean.flatten().tolist(),
+            "std": self.step.generator.std.flatten().tolist(),
+            "computed_with": self.computed,
+            "wandb_id": self.tracker.run_id,
+            "threads": torch.get_num_threads(),
+            "classes": self.shards.mapping.as_plain(),
+            "shards": self.shards.fingerprint,
+        }
+
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a full checkpoint; the stream was started at its positions."""
+        try:
+            self.step.load_state_dict(checkpoint)
+            self.iteration = checkpoint["iteration"]
+            self.evaluation_due = checkpoint.get("evaluation_due", False)
+            self.best_val_miou = checkpoint["best_val_miou"]
+            self.best_iteration = checkpoint["best_iteration"]
+            self.val_confusion = as_array(checkpoint["val_confusion"])
+            # Checkpoints of earlier versions have none.
+            self.val_confusions = as_array(checkpoint.get("val_confusions"))
+            self.tracker.run_id = checkpoint["wandb_id"]
+            # Sums on a CPU depend on how many threads share them.
+            torch.set_num_threads(checkpoint["threads"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
+            ) from error
+
+    def described_model(self, on_batch: Callable[[int], object] = lambda _: None) -> Model:
+        """`model`, with what its labelled patches are like; that takes a pass over some of them.
+
+        Args:
+            on_batch: called with the number of patches of each batch before it is read.
+        """
+        model, samples = self.model(), self.shards.split("train")
+        rows = described_rows(len(samples))
+        patches = Patches(self.shards, {"train": "train"})
+        size = self.options.batch_size
+        features = []
+        for part in np.split(rows, np.arange(size, len(rows), size)):
+            on_batch(len(part))
+            images = patches.read("train", part).images.to(self.step.device)
+            features.append(features_of(model, images, self.options.amp))
+        photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
+        return replace(model, applicability=applicability_of(np.concatenate(features), photo))
+
+    def model(self) -> Model:
+        """The teacher as a model that describes itself."""
+        return Model(
+            self.step.teacher,
+            self.shards.mapping,
+            self.shards.patch_size,
+            self.shards.pixel_size,
+            self.iteration,
+            self.val_confusion,
+            {
+                "options": asdict(self.options),
+                "counts": self.shards.samples.split.value_counts().sort_index().to_dict(),
+                "shards": self.shards.fingerprint,
+                "salakseg": VERSION,
+                "torch": str(torch.__version__),
+            },
+            val_confusions=self.val_confusions,
+            white_level=self.shards.white_level,
+        )
+
+    def require_numbers(self) -> None:
+        """Stop before a good checkpoint is replaced by one that holds NaN."""
+        if not is_finite(self.step):
+            raise NotFinite(f"iteration {self.iteration}: the losses are no numbers any more")
+
+    def take_losses(self) -> dict[str, Any]:
+        """Mean losses since the last call, as a row of log.csv; the one wait for the device."""
+        step = self.step
+        self.require_numbers()
+        *sums, count = step.totals.tolist()
+        step.totals.zero_()
+        means = [value / count for value in sums]
+        row = {"iteration": self.iteration, **dict(zip(LOSS_NAMES, means, strict=True))}
+        row["learning_rate"] = step.optimizer.param_groups[0]["lr"]
+        return row
+
+    def evaluate(self, on_batch: Callable[[int], object]) -> tuple[dict[str, Any], Model | None]:
+        """Score the teacher on the validation patches: a row of log.csv, and the model if it is
+        the best so far.
+
+        Args:
+            on_batch: called with the number of patches of each batch before it is read. What it
+                raises may leave the run half-way: go on from a checkpoint then.
+        """
+        step = self.step
+        console.print(evaluation_head(self.iteration))
+        train = scores(step.train_confusion.cpu())
+        step.train_confusion = torch.zeros_like(step.train_confusion)
+        row: dict[str, Any] = {"iteration": self.iteration, "train_miou": train.miou}
+        probe = self.choose_judge()
+        if probe is not None:
+            row |= {
+                "rank_correlation_d": probe.discriminator,
+                "rank_correlation_confidence": probe.confidence,
+            }
+        judge = "" if step.discriminator is None else step.image_trust.judge
+        row["judge"] = judge
+        val = best = None
+        if self.has_val:
+            confusions = confusions_on_split(
+                self.model(),
+                self.shards,
+                "val",
+                batch_size=max(self.options.batch_size, 8),
+                num_workers=self.num_workers,
+                amp=self.options.amp,
+                on_batch=on_batch,
+            )
+            self.val_confusion, self.val_confusions = confusions.sum(0), some_photos(confusions)
+            val = scores(self.val_confusion)
+            row |= {"val_miou": val.miou, **iou_columns(self.shards.mapping.names, val)}
+            if val.miou > self.best_val_miou:
+                self.best_val_miou, self.best_iteration = val.miou, self.iteration
+                best = self.described_model(on_batch)
+        if self.tracker.active:
+            sheet = (
+                {"validation": prediction_sheet(self.model(), self.shards)}
+                if self.has_val
+                else None
+            )
+            self.tracker.log_evaluation(
+                self.iteration, train.miou, val, self.shards.mapping.names, sheet
+            )
+        score = (self.best_val_miou, self.best_iteration)
+        print_evaluation(self.shards.mapping, train, val, probe, judge, score, best is not None)
+        return row, best

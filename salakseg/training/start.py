@@ -1,0 +1,121 @@
+"""What a run starts from (a checkpoint, a model's weights, or nothing), and whether that fits."""
+
+from pathlib import Path
+from typing import Any
+
+from salakseg.console import console
+from salakseg.data.shards import Shards
+from salakseg.errors import InputError
+from salakseg.model.generator import Generator, normalise_as_pretrained
+from salakseg.model.weights import MODEL_FORMAT, load_model, read_torch_file
+from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, periodic
+from salakseg.training.options import Options
+
+
+def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
+    """The checkpoint that a file is, or the file again if it is a model, whose weights are taken.
+
+    Raises:
+        InputError: neither, missing or damaged.
+    """
+    content = read_torch_file(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found == MODEL_FORMAT:
+        return None, path
+    if found not in CHECKPOINT_FORMATS:
+        raise InputError(f"{path}: neither a checkpoint nor a model of this program")
+    console.print(f"Going on from {path}, iteration {content['iteration']}")
+    return content, None
+
+
+def require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:
+    if checkpoint["classes"] != shards.mapping.as_plain():
+        raise InputError(
+            f"{shards.folder}: has other classes than the run that is gone on with; shard the "
+            "data that it was trained on, or start a new run"
+        )
+    if checkpoint["shards"] != shards.fingerprint:
+        raise InputError(
+            f"{shards.folder}: other shards than the run was trained on, so it cannot be gone on "
+            "with; --restore-from best_model.pth starts a new run from its weights"
+        )
+
+
+def require_classes(shards: Shards) -> None:
+    """Refuse masks from which nothing can be learnt; say where little can."""
+    labelled, names = shards.split("train"), shards.mapping.names
+    pixels = shards.class_pixels(labelled).sum(0)
+    there = [name for name, count in zip(names, pixels, strict=True) if count]
+    if len(labelled) and not there:
+        raise InputError(
+            f"{shards.folder}: no mask of a training patch holds a pixel of any class "
+            f"({', '.join(names)}); see how they were read (salakseg index says it, and draws "
+            "index/preview.png), put the class mapping right, then index and shard again"
+        )
+    if len(there) == 1:
+        console.print(
+            f"Warning: the masks of the training patches hold {there[0]} alone, of {len(names)} "
+            "classes: all that can be learnt is to answer it everywhere"
+        )
+
+
+def tell_differences(checkpoint: dict[str, Any], computed: dict[str, str]) -> None:
+    """Say what lets the run go on to other bits than it would have had."""
+    if checkpoint["format"] != CHECKPOINT_FORMAT:
+        console.print(
+            "The run was begun by an earlier version, which drew patches, views and held-out "
+            "patches otherwise: it goes on, but not as it would have"
+        )
+    before = checkpoint.get("computed_with", {})
+    others = [
+        f"{name}: {computed.get(name)}, was {was}"
+        for name, was in before.items()
+        if computed.get(name) != was
+    ]
+    if others:
+        console.print(
+            f"Not computed as so far ({'; '.join(others)}): it goes on, to other last bits than on "
+            "its own way"
+        )
+
+
+def take_normalisation(network: Generator, checkpoint: dict[str, Any], options: Options) -> None:
+    if "mean" in checkpoint:
+        network.normalise_by(checkpoint["mean"], checkpoint["std"])
+    elif options.encoder_weights == "imagenet":  # of an earlier version, which did not keep it
+        normalise_as_pretrained(network)
+
+
+def take_weights(network: Generator, path: Path, shards: Shards) -> None:
+    model = load_model(path)
+    if model.mapping.names != shards.mapping.names:
+        raise InputError(
+            f"{path}: was trained on other classes ({', '.join(model.mapping.names)}) than "
+            f"{shards.folder} has ({', '.join(shards.mapping.names)})"
+        )
+    try:
+        network.load_state_dict(model.generator.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: is a {model.generator.name}; give --generator {model.generator.name}"
+        ) from error
+    network.normalise_by(
+        model.generator.mean.flatten().tolist(), model.generator.std.flatten().tolist()
+    )
+    console.print(
+        f"Starting at iteration 0 with the weights of {path}; the optimisers' state, the "
+        "discriminator and the learning-rate schedule of its run are lost"
+    )
+
+
+def remove_run(folder: Path, iteration: int) -> None:
+    """Remove the run in `folder`; or, gone back in to `iteration`, what comes after that."""
+    if iteration:
+        later = [path for number, path in periodic(folder) if number > iteration]
+        for path in (*later, *folder.glob("final_model*.pth"), folder / "run.json"):
+            path.unlink(missing_ok=True)
+        return
+    # The checkpoints first: without them nothing takes the rest for a run.
+    for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "curves.png", "run.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
