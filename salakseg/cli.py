@@ -111,6 +111,17 @@ Amp = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Nodata = Annotated[
+    float | None,
+    typer.Option(help="Value that means nothing where all bands have it.", rich_help_panel=SEEN),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        help="Which bands, as in 1,2,3. [default: red, green, blue by the file, or the first]",
+        rich_help_panel=SEEN,
+    ),
+]
 ShardsDir = Annotated[Path, typer.Option(help="Shards made by salakseg shard.")]
 BareGenerator = Annotated[
     str | None,
@@ -126,6 +137,23 @@ def patchify(
     ],
     out: Annotated[Path, typer.Option(help="Where the patch folders go.")],
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
+    bands: Bands = None,
+    nodata: Nodata = None,
+    white_level: Annotated[
+        int | None,
+        typer.Option(
+            help="16-bit value of full brightness. [default: what all photos keep to]",
+            rich_help_panel=SEEN,
+        ),
+    ] = None,
+    gsd: Annotated[
+        float | None,
+        typer.Option(
+            help="Metres on the ground a pixel, where there is no CRS. [default: by a drone's "
+            "metadata]",
+            rich_help_panel=SEEN,
+        ),
+    ] = None,
     num_workers: Workers = None,
 ) -> None:
     """Cut full photos and their masks into patches.
@@ -133,7 +161,16 @@ def patchify(
     Reads images/ and masks/ (the same names) in DATA or in folders below it. Writes the same
     folders under --out, layout.csv beside each images/. Stopped, it goes on where it was.
     """
-    salakseg.patchify(data, out=out, size=size, num_workers=num_workers)
+    salakseg.patchify(
+        data,
+        out=out,
+        size=size,
+        bands=bands,
+        nodata=nodata,
+        white_level=white_level,
+        gsd=gsd,
+        num_workers=num_workers,
+    )
 
 
 @app.command(cls=Command, epilog="Example: salakseg index DATA --val-split 0.25")
@@ -505,19 +542,8 @@ def predict(
         int | None,
         typer.Option(help="Tiles at a time. [default: by device]", rich_help_panel=MACHINE),
     ] = None,
-    nodata: Annotated[
-        float | None,
-        typer.Option(
-            help="Value that means nothing where all bands have it.", rich_help_panel=SEEN
-        ),
-    ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(
-            help="Which bands, as in 1,2,3. [default: red, green, blue by the file, or the first]",
-            rich_help_panel=SEEN,
-        ),
-    ] = None,
+    nodata: Nodata = None,
+    bands: Bands = None,
     white_level: Annotated[
         int | None,
         typer.Option(

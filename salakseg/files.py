@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,23 +15,35 @@ _locked: set[Path] = set()
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, flushed: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success flush it to disk and rename it to `path`.
 
     The temporary file keeps the extension (image writers choose the format by it) and begins with
-    a dot, so that no listing of results shows it. On any error it is removed; `path` stays.
+    a dot, so that no listing of results shows it. On any error it is removed; `path` stays. Many
+    small files are better flushed together: `flushed=False`, and `flush` before any file says that
+    they are there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield temporary
-        # "r+b": Windows flushes only handles that may write.
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
+        if flushed:
+            flush([temporary], one_by_one=True)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def flush(paths: Iterable[Path], one_by_one: bool = sys.platform != "linux") -> None:
+    """Have written files on the disk, not only in the system's memory, when this returns."""
+    if not one_by_one:
+        os.sync()  # of Linux, where it waits; a flush a file costs a disk a turn or more
+        return
+    for path in paths:
+        # "r+b": Windows flushes only handles that may write.
+        with open(path, "r+b") as file:
+            os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

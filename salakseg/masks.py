@@ -28,6 +28,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LOSSY_FORMATS = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 BLACK, WHITE = 0x000000, 0xFFFFFF
+NO_CLASS = 255
 # Numbers outside of these bounds are taken for the bound.
 LEAST, MOST = -2, 65536
 
@@ -149,7 +150,7 @@ def as_image(
     `Image.save` besides; numbers that no PNG holds become 65535.
 
     A pixel that holds nothing is transparent: of colours by alpha, of numbers by having one that no
-    other pixel has.
+    other pixel has, which is 255 where that is free, since other programs leave it out too.
     """
     if valid is not None and valid.all():
         valid = None
@@ -158,13 +159,20 @@ def as_image(
         if valid is not None:
             bands = np.dstack([bands, np.where(valid, 255, 0).astype(np.uint8)])
         return Image.fromarray(bands), {}
-    if of.kind == "1-bit" and valid is None:
-        return Image.fromarray(values > 0), {}
+    if of.kind == "1-bit":
+        if valid is None:
+            return Image.fromarray(values > 0), {}
+        # A palette of black and white is read as 1-bit; its third entry is transparent.
+        image = Image.fromarray(np.where(valid, values > 0, 2).astype(np.uint8))
+        image.putpalette(unpacked([BLACK, WHITE, BLACK]).tobytes())
+        return image, {"transparency": 2}
     options = {}
     values = values.astype(np.int64)
     values = np.where((values >= 0) & (values < MOST), values, MOST - 1)
     if valid is not None:
-        options["transparency"] = int(np.setdiff1d(np.arange(MOST), values[valid])[0])
+        free = np.setdiff1d(np.arange(MOST), values[valid])
+        preferred = NO_CLASS if of.palette is None and NO_CLASS in free else int(free[0])
+        options["transparency"] = preferred
         values = np.where(valid, values, options["transparency"])
     values = values.astype(np.uint8 if values.max(initial=0) <= 255 else np.uint16)
     image = Image.fromarray(np.ascontiguousarray(values))

@@ -114,6 +114,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_how_photographs_are_read_when_they_are_cut() -> None:
+    cut = ("patchify", SAMPLES, "--out", "DATA", "--size", 128)
+    said = succeed(*cut, "--bands", "3,2,1", "--nodata", 0, "--white-level", 4095, "--gsd", 0.05)
+    assert "Pixel size of 8 photos by --gsd: 0.05 m" in said
+    assert "cut with --bands 3,2,1, not with --bands 2" in fail(*cut, "--bands", 2)
+    assert "8 photos, 8 with a mask, 8 done already" in succeed(*cut)
+    assert "--bands x: must be band numbers" in fail(*cut, "--bands", "x")
+
+
 def test_help_names_every_command() -> None:
     said = succeed("--help")
     for command in ("patchify", "index", "shard", "train", "eval", "predict"):

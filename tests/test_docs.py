@@ -22,7 +22,7 @@ from salakseg import index, patchify
 from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
 from salakseg.cli import app
 from salakseg.data.index import PATCH_COLUMNS
-from salakseg.data.layout import LAYOUT_COLUMNS
+from salakseg.data.layout import LAYOUT_COLUMNS, WHITE_LEVEL
 from salakseg.mapping.areas import HEADER
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, model_content
@@ -126,7 +126,7 @@ def header(path: Path) -> list[str]:
 
 
 def test_tables_of_formats_are_the_codes() -> None:
-    assert table("layout.csv") == list(LAYOUT_COLUMNS)
+    assert table("layout.csv") == [*LAYOUT_COLUMNS, WHITE_LEVEL]
     assert sorted(table("patches.csv")) == sorted([*PATCH_COLUMNS, "ignored", "pixels NAME"])
     assert table("log.csv") == [*LOG_COLUMNS, "iou NAME"]
     assert table("timing.csv") == list(TIMING_COLUMNS)

@@ -12,6 +12,7 @@ import pytest
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     atomic_path,
+    flush,
     format_bytes,
     lock_folder,
     require_disk_space,
@@ -27,6 +28,26 @@ def test_a_written_file_stands_under_its_name_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == b"\xc3\xa9\nb\n"
     assert list(path.parent.iterdir()) == [path]
     assert sha256_of(path) == hashlib.sha256(b"\xc3\xa9\nb\n").hexdigest()
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_many_files_are_flushed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
+) -> None:
+    flushed: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "sync", lambda: flushed.append(-1), raising=False)
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(file), sync(file)))
+    for name in "ab":
+        with atomic_path(tmp_path / name, flushed=False) as temporary:
+            temporary.write_text(name, encoding="utf-8")
+    assert not flushed and sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    flush(tmp_path.iterdir(), one_by_one)
+    assert len(flushed) == (2 if one_by_one else 1)
+    with atomic_path(tmp_path / "c") as temporary:
+        temporary.touch()
+        assert len(flushed) < 3
+    assert flushed[-1] >= 0
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

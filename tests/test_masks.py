@@ -265,3 +265,18 @@ def test_where_all_small_numbers_are_in_use_nothing_gets_a_larger_one(tmp_path: 
     again, there, _ = read(tmp_path / "m.png")
     np.testing.assert_array_equal(there, valid)
     np.testing.assert_array_equal(again[0], values[0])
+
+
+def test_what_other_programs_leave_out_is_what_holds_nothing(tmp_path: Path) -> None:
+    """255 where it is free; and beside nothing a bit stays one."""
+    valid = np.resize([True, False], ROWS.shape)
+    for kind, values in (("grey", ROWS), ("1-bit", ROWS % 2)):
+        of = StoredMask(4, 2, kind, lambda top, bottom, values=values: (values, valid))
+        image, options = as_image(values, valid, of)
+        image.save(tmp_path / "m.png", **options)
+        again, there, stored = read(tmp_path / "m.png")
+        np.testing.assert_array_equal(there, valid)
+        np.testing.assert_array_equal(again[there], values[there])
+        assert stored.kind == kind
+        if kind == "grey":
+            assert (np.asarray(Image.open(tmp_path / "m.png"))[~valid] == 255).all()

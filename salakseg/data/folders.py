@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salakseg.data.layout import LAYOUT, read_layout
+from salakseg.data.layout import LAYOUT, WHITE_LEVEL, read_layout
 from salakseg.data.patch_names import PATCH_NAME as PATCH_NAME
 from salakseg.data.patch_names import PatchName, composed, understood
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
@@ -20,7 +20,6 @@ from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES
 
 PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
-WHITE_LEVEL = "white_level"
 # What lies beside images for GDAL: no images themselves.
 SIDE_FILES = (".aux.xml", ".ovr", ".msk", ".tfw", ".pgw", ".jgw", ".wld", ".prj")
 
@@ -120,8 +119,8 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
     found_masks = 0
     for folder in folders:
         where = "" if folder.name == "." else f"{folder.name}/"
-        images = _by_stem(f"{where}{folder.images}", folder.image_files, "image", problems)
-        masks = _by_stem(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
+        images = files_of(f"{where}{folder.images}", folder.image_files, "image", problems)
+        masks = files_of(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
         found_masks += len(masks)
         layout = _laid_out(data / folder.name / LAYOUT) if folder.layout else {}
         said = understood(images.keys() - layout.keys())
@@ -137,15 +136,9 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         _note_names(folder.name, images, said, problems)
         for stem in masks.keys() - images.keys():
             problems.handled("mask without image", masks[stem], "not used")
-        if folder.unread:
-            problems.handled(
-                "folder inside images/",
-                f"{where}{folder.images or folder.masks}",
-                f"{plural(folder.unread, 'file')} in folders below: not used; files must be "
-                "straight in images/ and masks/",
-            )
+        note_unread(folder, problems)
     if not columns["image"]:
-        raise InputError(_why_nothing(data, folders))
+        raise InputError(why_nothing(data, folders, " (full photographs: salakseg patchify first)"))
     if found_masks and not any(columns["mask"]):
         first = next(row[2] for row in sorted(problems.rows) if row[1] == "mask without image")
         raise InputError(
@@ -157,6 +150,17 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         patches[name] = patches[name].astype("Int64")
     patches["pixel_size"] = patches["pixel_size"].astype("float64")
     return number_bases(patches)
+
+
+def note_unread(folder: Folder, problems: Problems) -> None:
+    """Say how many files lie too deep to be found."""
+    if folder.unread:
+        problems.handled(
+            "folder inside images/",
+            str(PurePosixPath(folder.name, folder.images or folder.masks)),
+            f"{plural(folder.unread, 'file')} in folders below: not used; files must be "
+            "straight in images/ and masks/",
+        )
 
 
 def number_bases(patches: pd.DataFrame) -> pd.DataFrame:
@@ -223,8 +227,14 @@ def files_by_stem(names: Iterable[str]) -> tuple[dict[str, list[str]], list[str]
     return found, other
 
 
-def _by_stem(where: str, names: list[str], what: str, problems: Problems) -> dict[str, str]:
-    """Name without extension, composed → path relative to DATA, in the order of the names."""
+def files_of(where: str, names: list[str], what: str, problems: Problems) -> dict[str, str]:
+    """Name without extension, composed → path relative to DATA, in the order of the names.
+
+    Args:
+        where: the folder, relative to DATA.
+        what: image, photo or mask, in the words of `problems`, which gets what is not used, and as
+            fatal where two files have one name.
+    """
     text = []
     for name in names:
         if _is_text(name):
@@ -255,7 +265,8 @@ def _is_text(name: str) -> bool:
     return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _why_nothing(data: Path, folders: list[Folder]) -> str:
+def why_nothing(data: Path, folders: list[Folder], hint: str = "") -> str:
+    """What to do where no images are found; `hint` is said where there is no image at all."""
     with os.scandir(data) as entries:
         loose = sum(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
     nested = next((folder for folder in folders if folder.unread), None)
@@ -279,7 +290,7 @@ def _why_nothing(data: Path, folders: list[Folder]) -> str:
         )
     return (
         f"{data}: no images in it; there must be a folder images/ in it, or in a folder below, "
-        f"with {' '.join(IMAGE_SUFFIXES)} files (full photographs: salakseg patchify first)"
+        f"with {' '.join(IMAGE_SUFFIXES)} files{hint}"
     )
 
 

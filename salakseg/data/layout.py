@@ -26,6 +26,8 @@ LAYOUT_COLUMNS = (
     "transform",
     "source",
 )
+# A column only where there are photographs of 16 bits: the value of full brightness.
+WHITE_LEVEL = "white_level"
 WHOLE_NUMBERS = ("row", "column", "x", "y", "width", "height", "image_width", "image_height")
 
 

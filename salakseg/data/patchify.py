@@ -6,108 +6,82 @@ same folders under another root, holding patches `BASE_patch_RRR_CCC.png`, and b
 a `layout.csv` that says where in which full image each patch lies. Pixels are only ever cut, never
 resampled; every pixel of a photo is in a patch, except where a whole patch is nodata.
 
-`.patchify.json` at the root of the output records which photos are done, so that a run that was
-stopped goes on where it was, and patches of different photos or sizes are never mixed.
+A run that was stopped goes on where it was (`patchify_record`). The patches are the same bytes
+whatever the number of processes, which share out large rasters by rows of patches.
 """
 
-import csv
-import io
-import json
-import os
-import re
 import shutil
 import time
-import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import rasterio
-from PIL import Image
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-from salakseg.classes import (
-    IGNORE_INDEX,
-    ClassMapping,
-    read_class_mapping,
-    read_mask,
-    sizes_agree,
-)
+from salakseg.classes import ClassMapping
 from salakseg.console import console, progress
-from salakseg.data.layout import LAYOUT, LAYOUT_COLUMNS, read_layout
-from salakseg.data.workers import worker_processes
+from salakseg.data.folders import files_of, find_folders, guesses_of, note_unread, why_nothing
+from salakseg.data.layout import LAYOUT_COLUMNS
+from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
+from salakseg.data.patchify_photos import (
+    Checked,
+    Options,
+    Photo,
+    check_photos,
+    mapping_of,
+    mark_of,
+)
+from salakseg.data.patchify_record import Record, patches_present, read_record
+from salakseg.data.problems import SHOWN, Problems, first_of, plural
+from salakseg.data.workers import Workers, worker_processes
 from salakseg.errors import InputError
-from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
-from salakseg.imagery.area import ground_pixel_size
-from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES
-from salakseg.imagery.raster import ImageSource, image_size, open_image
-from salakseg.masks import StoredMask, as_image, open_mask, packed
+from salakseg.files import atomic_path, require_disk_space, require_folder
+from salakseg.imagery.bands import checked_bands, require_white_level
+from salakseg.imagery.photo import TIFF_SUFFIXES
 
-PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png")
-RECORD = ".patchify.json"
-RECORD_FORMAT = "salakseg-patchify-1"
 SMALLEST_SIZE = 32
+PIXEL_SIZE = LAYOUT_COLUMNS.index("pixel_size")
 # What a patch of photograph and mask takes as PNG, at most, for the check of the disk's space.
 BYTES_PER_PIXEL = 2.5
-# Of zlib: on aerial photos 3 is both smaller and three times faster than Pillow's 6.
-PNG_LEVEL = 3
 SECONDS_BETWEEN_SAVES = 10.0
-NOTES_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photograph to cut: its folder (posix, relative to DATA), file, and mask or None.
-
-    `guess` is what the mask was before a person corrected it; None where that is not known.
-    """
-
-    folder: str
-    path: Path
-    mask: Path | None
-    guess: Path | None = None
-
-    @property
-    def source(self) -> str:
-        """The photograph's posix path relative to DATA."""
-        return str(PurePosixPath(self.folder, "images", self.path.name))
-
-    def fingerprint(self) -> list[int]:
-        """Size and time of change of photo, mask, guess: other numbers mean that they changed."""
-        paths = (self.path, self.mask, self.guess)
-        stats = [path.stat() for path in paths if path is not None]
-        return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
-
-
-@dataclass
-class Cut:
-    """What cutting one photograph gave: its rows of layout.csv, and what there is to tell.
-
-    `notes` has a sentence that many photos may share → what it is of this one.
-    """
-
-    rows: list[Sequence[Any]] = field(default_factory=list)
-    nodata: int = 0
-    notes: dict[str, str] = field(default_factory=dict)
+# Opening a raster costs as much as reading some of it, so parts are not smaller, in pixels, and no
+# more than give each process a few; a mask that is decoded as a whole is so by each part of it.
+SMALLEST_PART = 4_000_000
+PARTS_A_WORKER = 4
+MOST_PARTS_OF_A_WHOLE_MASK = 4
 
 
 def patchify(
-    data: Path | str, *, out: Path | str, size: int = 256, num_workers: int | None = None
+    data: Path | str,
+    *,
+    out: Path | str,
+    size: int = 256,
+    bands: Sequence[int] | str | None = None,
+    nodata: float | None = None,
+    white_level: int | None = None,
+    gsd: float | None = None,
+    num_workers: int | None = None,
 ) -> dict[str, int]:
     """Cut full photos (JPG, PNG, TIFF, of any size) and their masks into patches.
 
     The last row and column of patches are moved inwards to end at the image's edge. An image
-    smaller than a patch in a direction gives one patch as small in it. DATA/class_mapping.csv goes
-    along. Run again, it goes on with what is missing.
+    smaller than a patch in a direction gives one patch as small in it. Where an image is not there
+    (nodata, transparent), its patch is transparent and the mask's has no class. Photos of 16 bits
+    are all made as bright by one white level. DATA/class_mapping.csv goes along. Run again, it goes
+    on with what is missing, by the options of the first run where they are not given.
 
     Args:
         data: holds images/ (and masks/ with the same names), itself or in folders below it.
         out: where the patch folders go; not inside `data`, nor around it.
         size: side of the patches in pixels.
+        bands: numbers, from 1, of the one or three bands to take; None: those that the file calls
+            red, green and blue, else the first three.
+        nodata: a pixel is nodata where all its bands have this value; None: as the file says.
+        white_level: the 16-bit value that becomes 255; None: the least usual one that all 16-bit
+            photos keep to.
+        gsd: metres on the ground a pixel, of photos without CRS; None: by a drone's metadata.
         num_workers: processes; None: one a core; 0 or 1: none beside this one.
 
     Returns:
@@ -115,422 +89,298 @@ def patchify(
         (patches left out in this run because the file says that they hold nothing).
 
     Raises:
-        InputError: nothing to cut, photos and masks that do not fit, unreadable files, an `out`
-            with other things in it.
+        InputError: nothing to cut, photos and masks that do not fit or lie on other ground,
+            unreadable files, an `out` with other things in it or cut with other options.
         WorkError: the disk is too small, a worker process died.
     """
     data, out = Path(data), Path(out)
+    options = Options(size, checked_bands(bands), nodata, gsd, white_level)
     require_folder(data, "give the folder that holds images/ (and masks/ beside it)")
     if size < SMALLEST_SIZE:
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
+    if gsd is not None and not gsd > 0:
+        raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
+    require_white_level(white_level)
     here, there = data.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise InputError(
             f"--out {out}: lies inside {data} or around it, where patches would be taken for "
             "photos; give another folder"
         )
-    photos = _find_photos(data)
-    mapping = _mapping_of(data, photos)
-    record = _read_record(out, data, size, photos)
-    rows = _read_layouts(out, photos)
-    present = _patches_present(out, photos)
-    todo = [photo for photo in photos if not _is_done(photo, record, rows, present)]
-    console.print(
-        f"{data}: {len(photos)} photos, {sum(photo.mask is not None for photo in photos)} with a "
-        f"mask, {len(photos) - len(todo)} done already"
-    )
-    needed = sum(_check_sizes(photo) for photo in todo) * BYTES_PER_PIXEL
-    require_disk_space(out, int(needed), f"cutting {len(todo)} photos")
-    if (data / "class_mapping.csv").is_file():
-        with atomic_path(out / "class_mapping.csv") as temporary:
-            shutil.copyfile(data / "class_mapping.csv", temporary)
-    for photo in todo:
-        record["photos"].pop(photo.source, None)
-        rows.pop(photo.source, None)
-    _save(out, photos, rows, record)
-    # A photo that was changed for a smaller one must leave no patches of the former.
-    for photo in todo:
-        for patch in present[photo.folder, photo.path.stem]:
-            patch.unlink(missing_ok=True)
-
-    # Taken before: a file that changes while it is cut must count as changed.
-    fingerprints = {photo.source: photo.fingerprint() for photo in todo}
-    cuts: dict[str, Cut] = {}
-    job = partial(_cut, out=out, size=size, mapping=mapping)
-    saved = time.monotonic()
-    try:
-        with (
-            progress("Cutting photos", len(todo)) as bar,
-            worker_processes(num_workers) as workers,
-        ):
-            for photo, cut in workers.as_completed(job, todo, "cutting photos"):
-                cuts[photo.source] = cut
-                rows[photo.source] = cut.rows
-                record["photos"][photo.source] = fingerprints[photo.source]
-                bar.advance()
-                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                    _save(out, photos, rows, record)
-                    saved = time.monotonic()
-    finally:
-        _save(out, photos, rows, record)
-    return _tell(out, size, photos, rows, cuts)
-
-
-def patch_places(length: int, size: int) -> list[int]:
-    """Where patches begin along a side of `length` pixels: all covered, the last one inwards."""
-    count = -(-length // size)
-    return [max(0, min(index * size, length - size)) for index in range(count)]
-
-
-# ------------------------------------------------------------------ what there is to cut
-
-
-def _find_photos(data: Path) -> list[Photo]:
-    """Every photo under DATA in the order of its posix path, paired with its mask."""
-    folders = sorted(
-        Path(parent).relative_to(data) for parent, names, _ in os.walk(data) if "images" in names
-    )
-    photos: list[Photo] = []
-    for folder in folders:
-        images = _by_stem(data / folder / "images")
-        masks = _by_stem(data / folder / "masks") if (data / folder / "masks").is_dir() else {}
-        if alone := sorted(masks.keys() - images.keys()):
-            raise InputError(
-                f"{masks[alone[0]]}: a mask without a photo of that name in "
-                f"{data / folder / 'images'} ({len(alone)} such masks); name it as its photo, or "
-                "move it away"
-            )
-        guesses = _by_stem(data / folder / "guess") if (data / folder / "guess").is_dir() else {}
-        photos += [
-            Photo(
-                folder.as_posix(),
-                path,
-                masks.get(stem),
-                guesses.get(stem) if stem in masks else None,
-            )
-            for stem, path in images.items()
-        ]
-    if not photos:
-        raise InputError(
-            f"{data}: no photos ({', '.join(IMAGE_SUFFIXES)}) in any images/ folder in it; put the "
-            f"photos in {data / 'images'} and their masks, if any, in {data / 'masks'}"
+    photos = find_photos(data)
+    record = read_record(out, data, options, photos)
+    present = patches_present(out, photos)
+    with worker_processes(num_workers) as workers:
+        plan = _plan(workers, data, photos, record, present)
+        masked = sum(photo.mask is not None for photo in photos)
+        console.print(
+            f"{data}: {len(photos)} photos, {masked} with a mask, "
+            f"{len(photos) - len(plan.todo)} done already"
         )
+        _say_level(plan, record.options)
+        pixels = sum(one.width * one.height for one in plan.checked.values())
+        require_disk_space(out, int(pixels * BYTES_PER_PIXEL), f"cutting {len(plan.todo)} photos")
+        if (data / "class_mapping.csv").is_file():
+            with atomic_path(out / "class_mapping.csv") as temporary:
+                shutil.copyfile(data / "class_mapping.csv", temporary)
+        for photo in plan.todo:
+            record.forget(photo, present[photo.folder, photo.base_image])
+        record.save(photos)
+        # Taken before: a file that changes while it is cut must count as changed.
+        cut_by = {photo.source: plan.cut_by(photo) for photo in plan.todo}
+        parts = [
+            Part(photo, first, end, cut_by[photo.source]["white_level"])
+            for photo in plan.todo
+            for first, end in _parts(plan.checked[photo.source], size, pixels, workers)
+        ]
+        job = partial(cut, out=out, options=record.options, mapping=plan.mapping)
+        cuts = _cut_all(workers, job, parts, record, photos, cut_by)
+    return _tell(out, photos, record, cuts)
+
+
+def find_photos(data: Path) -> list[Photo]:
+    """Every photo under DATA in the order of its posix path, paired with its mask.
+
+    Folders and files are found by the rule of `index`, so that both see the same.
+
+    Raises:
+        InputError: nothing to cut, a mask without a photo, two files of one name.
+    """
+    problems, photos = Problems(), list[Photo]()
+    folders = find_folders(data)
+    guesses = guesses_of(folders)
+    lonely: list[str] = []
+    for folder in folders:
+        where = "" if folder.name == "." else f"{folder.name}/"
+        images = files_of(f"{where}{folder.images}", folder.image_files, "photo", problems)
+        masks = files_of(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
+        note_unread(folder, problems)
+        for name, usual in ((folder.images, "images"), (folder.masks, "masks")):
+            if name not in ("", usual):
+                problems.handled("folder", f"{where}{name}", f"taken for {usual}/, as it is cut to")
+        lonely += [path for stem, path in masks.items() if stem not in images]
+        # Windows and macOS do not tell A.png from a.png, and patches are named after the stem.
+        seen: dict[str, str] = {}
+        for stem, path in images.items():
+            other = seen.setdefault(stem.casefold(), path)
+            if other != path:
+                problems.fatal(
+                    "two photos of one name",
+                    path,
+                    f"on Windows and macOS it is that of {other}, and so would their patches be; "
+                    "rename one or move it away",
+                )
+            mask = masks.get(stem)
+            guess = None if mask is None else guesses.get(mask)
+            mask_path = None if mask is None else data / mask
+            guess_path = None if guess is None else data / guess
+            photos.append(Photo(folder.name, path, data / path, mask_path, guess_path))
+    for severity, kind, file, detail in problems.rows:
+        if severity == "fatal":
+            raise InputError(f"{data / file}: {kind}: {detail}")
+        console.print(f"{data / file}: {kind}: {detail}")
+    if lonely:
+        raise InputError(
+            f"{data / lonely[0]}: a mask without a photo of that name in images/ beside its folder "
+            f"({plural(len(lonely), 'such mask')}); name it as its photo, or move it away"
+        )
+    if not photos:
+        raise InputError(why_nothing(data, folders))
     return photos
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem, sorted. Hidden files (macOS's `._`) are none."""
-    found: dict[str, Path] = {}
-    # Windows and macOS do not tell A.png from a.png, and patches are named after the stem.
-    seen: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if other := seen.get(path.stem.casefold()):
-            raise InputError(
-                f"{other} and {path.name}: two files of one name, their patches would be too; "
-                "rename one or move it away"
-            )
-        found[path.stem] = seen[path.stem.casefold()] = path
-    return found
+@dataclass(frozen=True)
+class Plan:
+    """What this run cuts, and by what: see `patchify_record`.
 
-
-def _mapping_of(data: Path, photos: Sequence[Photo]) -> ClassMapping | None:
-    """DATA's class mapping, which JPEG masks cannot do without."""
-    path = data / "class_mapping.csv"
-    if path.is_file():
-        return read_class_mapping(path)
-    for photo in photos:
-        if photo.mask is not None and photo.mask.suffix.lower() in (".jpg", ".jpeg"):
-            raise _needs_mapping(photo.mask)
-    return None
-
-
-def _needs_mapping(mask: Path) -> InputError:
-    return InputError(
-        f"{mask}: a JPEG mask, whose colours are smeared; put class_mapping.csv into the folder "
-        "that you give, so that each pixel can be given the nearest class"
-    )
-
-
-def _check_sizes(photo: Photo) -> int:
-    """Raise `InputError` unless photo, mask and guess fit; return the photo's number of pixels."""
-    height, width = image_size(photo.path)
-    stored = _stored_size(photo.path)
-    for kind, path in (("mask", photo.mask), ("guess", photo.guess)):
-        if path is None:
-            continue
-        size = _stored_size(path)
-        if not sizes_agree(size, (width, height)):
-            turned = stored != (width, height) and size == stored
-            raise InputError(
-                f"{path} is {size[0]}×{size[1]} pixels, its photo {photo.path} {width}×{height}"
-                + (
-                    f" once turned upright as its EXIF data say; turn the {kind} as well"
-                    if turned
-                    else f"; give it the {kind} that belongs to it, or move the {kind} away"
-                )
-            )
-    return width * height
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with _reading(path):
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            with _open_raster(path) as raster:
-                return raster.width, raster.height
-        with Image.open(path) as image:
-            return image.size
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (RasterioError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-
-
-def _open_raster(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
-
-
-# ------------------------------------------------------------------ cutting one photo
-
-
-def _cut(photo: Photo, out: Path, size: int, mapping: ClassMapping | None) -> Cut:
-    """Write the patches of one photo; runs in a worker process."""
-    cut = Cut()
-    target, base = out / photo.folder, photo.path.stem
-    flat = 0
-    with (
-        open_image(photo.path) as image,
-        _open_mask(photo.mask, mapping, cut.notes) as mask,
-        _open_mask(photo.guess, mapping, {}) as guess,
-    ):
-        width, height = image.width, image.height
-        place = _place_of(image)
-        for note in image.notes:
-            cut.notes[f"Photos whose file {note}"] = f"{width}×{height}"
-        if mask is not None:
-            width, height = min(width, mask.width), min(height, mask.height)
-            if (mask.width, mask.height) != (image.width, image.height):
-                cut.notes["Photo and mask differ in size, cropped to the part they share"] = (
-                    f"photo {image.width}×{image.height}, mask {mask.width}×{mask.height}"
-                )
-            if image.turned:
-                cut.notes[
-                    "Photos turned upright as their EXIF data say; their masks were not turned"
-                ] = "the mask must fit the upright photo"
-        for row, y in enumerate(patch_places(height, size)):
-            bottom = min(y + size, height)
-            pixels, valid = image.read(y, 0, bottom - y, width)
-            labels = [
-                (kind, stored, *stored.read(y, bottom))
-                for kind, stored in (("masks", mask), ("guess", guess))
-                if stored is not None
-            ]
-            for column, x in enumerate(patch_places(width, size)):
-                right = min(x + size, width)
-                if not valid[:, x:right].any():
-                    cut.nodata += 1
-                    continue
-                name = f"{base}_patch_{row:03d}_{column:03d}"
-                patch = pixels[:, x:right]
-                flat += bool((patch == patch[0, 0]).all())
-                _write_png(target / "images" / f"{name}.png", Image.fromarray(patch))
-                for kind, stored, values, filled in labels:
-                    here = None if filled is None else filled[:, x:right]
-                    picture, options = as_image(values[:, x:right], here, stored)
-                    _write_png(target / kind / f"{name}.png", picture, **options)
-                where = (row, column, x, y, right - x, bottom - y, image.width, image.height)
-                cut.rows.append((name, base, *where, *place, photo.source))
-        if cut.nodata:
-            cut.notes["Patches that are nodata all over, left out"] = f"{cut.nodata} patches"
-        if flat and photo.path.suffix.lower() in TIFF_SUFFIXES:
-            cut.notes[
-                "Patches of one flat colour, kept; where that is a margin, tag it as nodata "
-                "(rio edit-info --nodata 0 FILE) and run again"
-            ] = f"{flat} patches"
-    return cut
-
-
-def _place_of(image: ImageSource) -> tuple[str, str, str]:
-    """Pixel size, crs and transform of an open image, as in layout.csv."""
-    if image.crs is None or image.transform is None:
-        return "", "", ""
-    epsg = image.crs.to_epsg()
-    metres = ground_pixel_size(image.crs, image.transform, image.width, image.height)
-    return (
-        f"{metres:.6g}" if metres else "",
-        f"EPSG:{epsg}" if epsg else image.crs.to_wkt(),
-        " ".join(repr(float(number)) for number in image.transform[:6]),
-    )
-
-
-@contextmanager
-def _open_mask(
-    path: Path | None, mapping: ClassMapping | None, notes: dict[str, str]
-) -> Iterator[StoredMask | None]:
-    """A mask, to be cut and written as PNG so that `read_mask` finds the same classes.
-
-    Of a JPEG the smeared colours could not be told from wrong ones in a PNG, so its pixels become
-    the colours of the classes that `read_mask` finds, transparent where it finds none; `notes` says
-    so.
+    Attributes:
+        todo: the photos to cut.
+        checked: source → what is in them.
+        white_level: the one for all photos of 16 bits; None where there are none.
+        mapping: the class mapping by which smeared masks are read; None where there is none.
     """
-    if path is None:
-        yield None
+
+    todo: list[Photo]
+    checked: dict[str, Checked]
+    white_level: int | None
+    mapping: ClassMapping | None
+
+    def cut_by(self, photo: Photo) -> dict[str, Any]:
+        """What the record keeps of a photo."""
+        checked = self.checked[photo.source]
+        return {
+            "files": photo.fingerprint(),
+            "white_level": None if checked.white_level is None else self.white_level,
+            "masks": mark_of(self.mapping) if checked.lossy else None,
+        }
+
+
+def _plan(
+    workers: Workers,
+    data: Path,
+    photos: list[Photo],
+    record: Record,
+    present: dict[tuple[str, str], set[Path]],
+) -> Plan:
+    """What is not done, or was cut by another white level or class mapping than holds now."""
+    todo = [
+        photo
+        for photo in photos
+        if not record.is_done(photo, present[photo.folder, photo.base_image])
+    ]
+    checked = check_photos(workers, todo, record.options)
+    kept = {source: by for source, by in record.photos.items() if source not in checked}
+    level = record.options.white_level
+    if level is None:
+        levels = [one.white_level for one in checked.values()]
+        levels += [by["white_level"] for by in kept.values()]
+        level = max((level for level in levels if level is not None), default=None)
+    smeared = [
+        photo.mask
+        for photo in photos
+        if (photo.source in kept and kept[photo.source]["masks"] is not None)
+        or (photo.source in checked and checked[photo.source].lossy)
+    ]
+    mapping = mapping_of(workers, data, photos, smeared[0] if smeared else None)
+    otherwise = {
+        source
+        for source, by in kept.items()
+        if by["white_level"] not in (None, level) or by["masks"] not in (None, mark_of(mapping))
+    }
+    if otherwise:
+        console.print(
+            f"{plural(len(otherwise), 'photo')} cut with another white level or class mapping "
+            f"({first_of(sorted(otherwise))}): cut again"
+        )
+        again = [photo for photo in photos if photo.source in otherwise]
+        checked |= check_photos(workers, again, record.options)
+        todo = [photo for photo in photos if photo.source in checked]
+    return Plan(todo, checked, level, mapping)
+
+
+def _say_level(plan: Plan, options: Options) -> None:
+    own = [one.white_level for one in plan.checked.values() if one.white_level is not None]
+    if not own:
         return
-    with open_mask(path) as stored:
-        if not stored.lossy:
-            yield stored
-            return
-    if mapping is None:
-        raise _needs_mapping(path)
-    reading = read_mask(path, mapping)
-    colors, valid = packed(mapping.palette[reading.labels]), reading.labels != IGNORE_INDEX
-    notes["JPEG masks, their smeared colours given to the nearest class"] = (
-        f"{reading.smeared} pixels smeared, {sum(reading.unknown.values())} too far from any class"
-    )
-    height, width = reading.labels.shape
-    yield StoredMask(
-        width, height, "RGBA", lambda top, bottom: (colors[top:bottom], valid[top:bottom])
+    keep_to = f"by themselves they keep to {', '.join(map(str, sorted(set(own))))}"
+    how = f"{keep_to}; --white-level sets another"
+    if options.white_level is not None:
+        how = f"as --white-level says; {keep_to}"
+    console.print(
+        f"{plural(len(own), 'photo')} of 16 bits: {plan.white_level} is full brightness ({how})"
     )
 
 
-def _write_png(path: Path, image: Image.Image, **options: Any) -> None:
-    with atomic_path(path) as temporary:
-        image.save(temporary, "PNG", compress_level=PNG_LEVEL, **options)
+def _parts(checked: Checked, size: int, pixels: int, workers: Workers) -> list[tuple[int, int]]:
+    """First and end row of patches of each part of a photo.
+
+    Args:
+        pixels: of all photos together.
+    """
+    # A mask may be two pixels shorter than its photo, and so have a row of patches less.
+    rows = len(patch_places(checked.height, size))
+    share = max(SMALLEST_PART, pixels // (PARTS_A_WORKER * workers.count))
+    count = min(rows, -(-checked.width * checked.height // share))
+    if checked.mask_whole:
+        count = min(count, MOST_PARTS_OF_A_WHOLE_MASK)
+    if checked.whole or workers.count == 1:
+        count = 1
+    bounds = [rows * part // count for part in range(count + 1)]
+    return list(pairwise(bounds))
 
 
-# ------------------------------------------------------------------ what is done
-
-
-def _read_record(out: Path, data: Path, size: int, photos: Sequence[Photo]) -> dict[str, Any]:
-    """What an earlier run into `out` did; `InputError` where its patches may not stay."""
-    path, here = out / RECORD, str(data.resolve())
-    give_another = "give another folder, or delete that one"
-    if not path.is_file():
-        folders = [out / photo.folder / "images" for photo in photos]
-        if foreign := next((folder for folder in folders if folder.exists()), None):
-            raise InputError(
-                f"--out {out}: {foreign} was not written by this command; {give_another}"
-            )
-        return {"format": RECORD_FORMAT, "data": here, "size": size, "photos": {}}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != RECORD_FORMAT:
-            raise ValueError(record["format"])
-        done, other_size, other_data = dict(record["photos"]), record["size"], record["data"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {give_another}") from error
-    if other_size != size:
-        raise InputError(
-            f"--out {out}: holds patches of {other_size} pixels, --size is {size}; {give_another}"
-        )
-    now = {photo.source: photo.fingerprint() for photo in photos}
-    if gone := sorted(done.keys() - now.keys()):
-        raise InputError(
-            f"--out {out}: holds patches of {len(gone)} photos that are not in {data} "
-            f"({gone[0]}); {give_another}"
-        )
-    changed = [source for source in done if done[source] != now[source]]
-    if changed and other_data != here:
-        raise InputError(
-            f"--out {out}: holds patches of {other_data}, whose {changed[0]} is another photo than "
-            f"that of {data}; {give_another}"
-        )
-    if changed:
-        console.print(f"{len(changed)} photos, masks or guesses have changed and are cut again")
-    return record | {"data": here}
-
-
-def _read_layouts(out: Path, photos: Sequence[Photo]) -> dict[str, list[Sequence[Any]]]:
-    """Rows of the layout files of an earlier run, by source."""
-    rows: dict[str, list[Sequence[Any]]] = defaultdict(list)
-    for folder in {photo.folder for photo in photos}:
-        path = out / folder / LAYOUT
-        if path.is_file():
-            for row in read_layout(path, LAYOUT_COLUMNS).values():
-                rows[row["source"]].append([row[name] for name in LAYOUT_COLUMNS])
-    return rows
-
-
-def _patches_present(out: Path, photos: Sequence[Photo]) -> dict[tuple[str, str], list[Path]]:
-    """Every patch under `out`, and what a killed run left of one, by folder and base image."""
-    present: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for folder in {photo.folder for photo in photos}:
-        for parent in (out / folder / kind for kind in ("images", "masks", "guess")):
-            for path in parent.iterdir() if parent.is_dir() else ():
-                if match := PATCH_FILE.fullmatch(path.name):
-                    present[folder, match[1]].append(path)
-    return present
-
-
-def _is_done(
-    photo: Photo,
-    record: dict[str, Any],
-    rows: dict[str, list[Sequence[Any]]],
-    present: dict[tuple[str, str], list[Path]],
-) -> bool:
-    """Whether the photo is unchanged since it was cut and all its patches are there."""
-    if record["photos"].get(photo.source) != photo.fingerprint():
-        return False
-    names = {f"{row[0]}.png" for row in rows.get(photo.source, ())}
-    expected = {("images", name) for name in names}
-    if photo.mask is not None:
-        expected |= {("masks", name) for name in names}
-    if photo.guess is not None:
-        expected |= {("guess", name) for name in names}
-    found = {(path.parent.name, path.name) for path in present[photo.folder, photo.path.stem]}
-    return expected == found
-
-
-def _save(
-    out: Path,
+def _cut_all(
+    workers: Workers,
+    job: Any,
+    parts: list[Part],
+    record: Record,
     photos: Sequence[Photo],
-    rows: dict[str, list[Sequence[Any]]],
-    record: dict[str, Any],
-) -> None:
-    """Write the layout files, then the record: what it calls done must be in them."""
-    by_folder: dict[str, list[Sequence[Any]]] = defaultdict(list)
-    for photo in photos:
-        by_folder[photo.folder] += rows.get(photo.source, ())
-    for folder, lines in by_folder.items():
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(LAYOUT_COLUMNS)
-        writer.writerows(lines)
-        write_text(out / folder / LAYOUT, text.getvalue())
-    write_text(out / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    cut_by: dict[str, dict[str, Any]],
+) -> dict[str, Cut]:
+    """By source, of the photos of which all parts are cut; whatever ends it, these are saved."""
+    cuts: dict[str, Cut] = {}
+    begun: dict[str, Cut] = {}
+    left = Counter(part.photo.source for part in parts)
+    saved = time.monotonic()
+    try:
+        with progress("Cutting photos", len(parts)) as bar:
+            for part, done in workers.as_completed(job, parts, "cutting photos"):
+                source = part.photo.source
+                begun[source] = begun[source].joined(done) if source in begun else done
+                left[source] -= 1
+                if not left[source]:
+                    cuts[source] = begun.pop(source)
+                    record.add(part.photo, cuts[source].rows, **cut_by[source])
+                bar.advance()
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    record.save(photos)
+                    saved = time.monotonic()
+    finally:
+        record.save(photos)
+    return cuts
 
 
 def _tell(
-    out: Path,
-    size: int,
-    photos: Sequence[Photo],
-    rows: dict[str, list[Sequence[Any]]],
-    cuts: dict[str, Cut],
+    out: Path, photos: Sequence[Photo], record: Record, cuts: dict[str, Cut]
 ) -> dict[str, int]:
     counts = {
         "photos": len(photos),
         "cut": len(cuts),
-        "patches": sum(len(rows[photo.source]) for photo in photos),
-        "masked": sum(len(rows[photo.source]) for photo in photos if photo.mask is not None),
-        "nodata": sum(cut.nodata for cut in cuts.values()),
+        "patches": sum(len(record.rows[photo.source]) for photo in photos),
+        "masked": sum(len(record.rows[photo.source]) for photo in photos if photo.mask is not None),
+        "nodata": sum(done.nodata for done in cuts.values()),
     }
     notes: dict[str, list[str]] = defaultdict(list)
-    for source in sorted(cuts):
-        for note, detail in cuts[source].notes.items():
-            notes[note].append(f"{source} ({detail})")
+    for source, done in sorted(cuts.items()):
+        for note, detail in (done.notes | _of_patches(source, done)).items():
+            notes[note].append(f"{source} ({detail})" if detail else source)
     for note, details in notes.items():
-        more = f", and {len(details) - NOTES_SHOWN} more" if len(details) > NOTES_SHOWN else ""
-        console.print(f"{note}: {', '.join(details[:NOTES_SHOWN])}{more}")
+        more = f", and {len(details) - SHOWN} more" if len(details) > SHOWN else ""
+        console.print(f"{note}: {', '.join(details[:SHOWN])}{more}")
+    _tell_pixel_sizes(cuts, record.options.gsd)
     console.print(
-        f"{out}: {counts['patches']} patches of {size} pixels from {counts['photos']} photos, "
-        f"{counts['masked']} with a mask"
+        f"{out}: {counts['patches']} patches of {record.options.size} pixels from "
+        f"{counts['photos']} photos, {counts['masked']} with a mask"
     )
     console.print(f"Next: salakseg index {out}")
     return counts
+
+
+def _of_patches(source: str, done: Cut) -> dict[str, str]:
+    """What there is to tell of a photo's patches, as `Cut.notes`."""
+    notes = {}
+    if done.nodata:
+        notes["Patches that are nodata all over, left out"] = f"{done.nodata} patches"
+    if done.partial:
+        notes["Patches that are nodata in part: transparent there, and without a class"] = (
+            f"{done.partial} patches"
+        )
+    if done.flat and source.lower().endswith(TIFF_SUFFIXES):
+        notes[
+            "Patches of one flat colour, kept; where that is a margin, cut again into another "
+            "folder with --nodata and its value"
+        ] = f"{done.flat} patches"
+    return notes
+
+
+def _tell_pixel_sizes(cuts: dict[str, Cut], gsd: float | None) -> None:
+    """A line for each way in which pixel sizes are known or not, but for places."""
+    sources: dict[str, list[str]] = defaultdict(list)
+    for source, done in sorted(cuts.items()):
+        if done.rows:
+            sources[done.sized_by].append(source)
+    if found := sources["metadata"]:
+        metres = sorted(float(cuts[source].rows[0][PIXEL_SIZE]) for source in found)
+        console.print(
+            f"Pixel size of {plural(len(found), 'photo')} by their metadata, approximate: "
+            f"{metres[0]:.3g} m" + (f" to {metres[-1]:.3g} m" if metres[-1] > metres[0] else "")
+        )
+    if sources["gsd"]:
+        console.print(f"Pixel size of {plural(len(sources['gsd']), 'photo')} by --gsd: {gsd:g} m")
+    elif gsd is not None and sources["place"]:
+        console.print(f"--gsd {gsd:g} is not needed: the photos' own place tells their pixel size")
+    if unknown := sources[""]:
+        console.print(
+            f"Pixel size of {plural(len(unknown), 'photo')} not known ({unknown[0]}: "
+            f"{cuts[unknown[0]].why}); --gsd METRES says it"
+        )

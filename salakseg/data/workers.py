@@ -35,7 +35,7 @@ class Workers:
     """Up to `count` processes, started when there is work for more than one."""
 
     def __init__(self, count: int) -> None:
-        self._count = min(count, MOST_PROCESSES)
+        self.count = max(1, min(count, MOST_PROCESSES))
         self._pool: ProcessPoolExecutor | None = None
 
     def map(
@@ -94,7 +94,7 @@ class Workers:
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> list[Future[Result]] | None:
         """One future an item; None where this process is to do the work itself."""
-        if self._count <= 1 or len(items) <= 1:
+        if self.count == 1 or len(items) <= 1:
             return None
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # This is a worker, reading the script that started it. Ended here, in silence, it lets
@@ -108,7 +108,7 @@ class Workers:
                 with stops_hidden():
                     resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
-                self._count, multiprocessing.get_context("spawn"), initializer=_begin
+                self.count, multiprocessing.get_context("spawn"), initializer=_begin
             )
         with stops_hidden():  # workers start as there is work for them
             return [self._pool.submit(function, item) for item in items]

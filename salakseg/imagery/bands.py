@@ -24,6 +24,31 @@ FULL_16_BITS = 65_535
 BRIGHTER, OVERSHOOT = 0.001, 1.01
 
 
+def checked_bands(bands: Sequence[int] | str | None) -> tuple[int, ...] | None:
+    """The one or three band numbers, from 1, of `--bands`, from "1,2,3" too.
+
+    Raises:
+        InputError: they are none.
+    """
+    if bands is None:
+        return None
+    try:
+        numbers = tuple(map(int, bands.split(",") if isinstance(bands, str) else bands))
+    except ValueError as error:
+        raise InputError(f"--bands {bands}: must be band numbers, as in 1,2,3") from error
+    if len(numbers) not in (1, 3) or min(numbers) < 1:
+        raise InputError(
+            f"--bands {','.join(map(str, numbers))}: must be one or three band numbers, as in 1,2,3"
+        )
+    return numbers
+
+
+def require_white_level(level: int | None) -> None:
+    """Raise `InputError` unless `--white-level` is one, or not given."""
+    if level is not None and not 0 < level <= FULL_16_BITS:
+        raise InputError(f"--white-level {level}: must be a 16-bit value, 1 to {FULL_16_BITS}")
+
+
 def to_rgb8(pixels: NDArray[Any], white_level: int | None = None) -> NDArray[np.uint8]:
     """(H, W) or (H, W, bands), uint8 or uint16 → uint8 (H, W, 3): one band or the first three.
 

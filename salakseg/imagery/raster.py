@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
+from salakseg.imagery.bands import checked_bands
 from salakseg.imagery.decode import (
     ERRORS,
     UPRIGHT,
@@ -118,10 +119,7 @@ def open_image(
         InputError: names the file: missing, no image, damaged, without these bands, or with values
             without a known scale.
     """
-    if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
-        raise InputError(
-            f"--bands {','.join(map(str, bands))}: must be one or three band numbers, as in 1,2,3"
-        )
+    bands = checked_bands(bands)
     with quiet_gdal(), _opened(path) as raster:
         with _named(path):
             if raster is None:
@@ -134,8 +132,19 @@ def open_image(
         yield source
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width as `open_image` has them, of the file's header alone.
+class Header(NamedTuple):
+    """What `open_image` will make of a file: height and width, upright; whether a side is the
+    other's for that; whether it is decoded as a whole; and whether it has 8 bits."""
+
+    height: int
+    width: int
+    turned: bool = False
+    whole: bool = True
+    eight_bits: bool = True
+
+
+def header_of(path: Path) -> Header:
+    """By the file's header alone.
 
     Raises:
         InputError: missing, or no image.
@@ -143,9 +152,17 @@ def image_size(path: Path) -> tuple[int, int]:
     with quiet_gdal(), _opened(path) as raster, _named(path):
         if raster is None:
             source = _photo(path, None, None)
-            return source.height, source.width
-        turned = exif_orientation(path) >= 5 and not place_of(raster).known
-        return (raster.width, raster.height) if turned else (raster.height, raster.width)
+            return Header(source.height, source.width)
+        orientation = UPRIGHT if place_of(raster).known else exif_orientation(path)
+        turned = orientation >= 5
+        height, width = (raster.width, raster.height) if turned else (raster.height, raster.width)
+        whole = orientation != UPRIGHT or _is_photo(raster)
+        return Header(height, width, turned, whole, set(raster.dtypes) == {"uint8"})
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width as `open_image` has them, of the file's header alone; raises as that."""
+    return header_of(path)[:2]
 
 
 def has_place(path: Path) -> bool:

@@ -387,15 +387,6 @@ def require_different_names(inputs: list[Input]) -> None:
             )
 
 
-def checked_bands(bands: Sequence[int] | str | None) -> tuple[int, ...] | None:
-    """Band numbers as numbers, from "1,2,3" too."""
-    try:
-        numbers = bands.split(",") if isinstance(bands, str) else bands
-        return None if numbers is None else tuple(int(number) for number in numbers)
-    except ValueError as error:
-        raise InputError(f"--bands {bands}: must be band numbers, as in 1,2,3") from error
-
-
 def suggest_nodata(source: ImageSource) -> None:
     """Say so where much of the border is plain black or white and nothing calls it nodata."""
     last_row, last_column = source.height - 1, source.width - 1

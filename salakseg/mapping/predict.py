@@ -30,6 +30,7 @@ from salakseg.console import console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, sha256_of
+from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping.applicability import distances
@@ -54,7 +55,6 @@ from salakseg.mapping.compare import (
 from salakseg.mapping.compare import compare as compare_with
 from salakseg.mapping.inputs import (
     Input,
-    checked_bands,
     find_inputs,
     open_input,
     require_different_names,
@@ -220,8 +220,7 @@ def predict(
         raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
     if min_area is not None and not 0 <= min_area < inf:
         raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
-    if white_level is not None and not 0 < white_level < 65536:
-        raise InputError(f"--white-level {white_level}: must be a 16-bit value, 1 to 65535")
+    require_white_level(white_level)
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
     model_path = find_model(Path(model))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from salakseg.classes import IGNORE_INDEX, read_mask
 from salakseg.data.index import Index
 from salakseg.data.layout import LAYOUT, read_layout
-from salakseg.data.patchify import RECORD
+from salakseg.data.patchify_record import RECORD
 from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.imagery.windows import paste
@@ -31,11 +31,15 @@ STRIP = 512
 
 @dataclass(frozen=True)
 class Original:
-    """The file that a base image's patches were cut from, and `patchify`'s DATA and --out."""
+    """The file that a base image's patches were cut from, `patchify`'s DATA and --out, and how it
+    was read: as `open_image` takes that."""
 
     file: Path
     data: Path
     out: Path
+    nodata: float | None = None
+    bands: tuple[int, ...] | None = None
+    white_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Photo:
             InputError: a file that is damaged or gone.
         """
         if self.original is not None:
-            return open_image(self.original.file)
+            cut = self.original
+            return open_image(cut.file, cut.nodata, cut.bands, white_level=cut.white_level)
         data = self.index.data
         columns = self.patches[["image", "left", "top", "width", "height"]]
         patches = (Patch(data / image, *place) for image, *place in columns.itertuples(index=False))
@@ -134,12 +139,19 @@ def find_photo(index: Index, folder: str, base_image: str, patch: str = "") -> P
     if source is None or out is None:
         return photo
     try:
-        cut_from = Path(json.loads((out / RECORD).read_text(encoding="utf-8"))["data"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        cut_from, bands = Path(record["data"]), record.get("bands")
+        by = record["photos"].get(source)
+        read = {
+            "nodata": record.get("nodata"),
+            "bands": None if bands is None else tuple(bands),
+            "white_level": by.get("white_level") if isinstance(by, dict) else None,
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return photo
     if not (cut_from / source).is_file():
         return photo
-    return replace(photo, original=Original(cut_from / source, cut_from, out))
+    return replace(photo, original=Original(cut_from / source, cut_from, out, **read))
 
 
 def _sources(folder: Path) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """patchify: photos and masks in, patches out that hold every pixel once more, exactly."""
 
-import csv
-import hashlib
 import json
 import os
 import shutil
@@ -16,81 +14,40 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image
-from rasterio.transform import from_origin
+from PIL import ExifTags, Image
 
-from salakseg.classes import read_class_mapping, read_mask
 from salakseg.data import patchify as patchify_module
-from salakseg.data.layout import LAYOUT_COLUMNS
-from salakseg.data.patchify import patch_places, patchify
+from salakseg.data import patchify_cut
+from salakseg.data.patchify import find_photos, patchify
+from salakseg.data.patchify_cut import Part, patch_places
+from salakseg.data.patchify_photos import Options, check_photos
+from salakseg.data.workers import Workers
 from salakseg.errors import InputError, WorkError
-from salakseg.imagery.photo import read_photo
+from salakseg.imagery.photo import ground_sampling, read_photo
+from salakseg.imagery.raster import open_image
 from salakseg.imagery.reading import Reading
 from salakseg.masks import Stored, StoredMask, open_mask
+from tests.data.cutting import (
+    MAPPING,
+    NAMES,
+    QUIET,
+    SAMPLES,
+    file_bytes,
+    labels_of,
+    layout,
+    photos_and_masks,
+    reassembled,
+    write_geotiff,
+    write_mask,
+)
 
-SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
 GEO = Path(__file__).parents[3] / "shared" / "geo"
-MAPPING = read_class_mapping(SAMPLES / "class_mapping.csv")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:rasterio"),
-]
-NAMES = ("tile1_part001", "tile2_part004")  # an RGB mask and a palette mask
+pytestmark = QUIET
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two photos with masks in DATA, one without in DATA/flight1."""
-    data = tmp_path / "data"
-    for folder in ("images", "masks", "flight1/images"):
-        (data / folder).mkdir(parents=True)
-    for name in NAMES:
-        shutil.copy(SAMPLES / "images" / f"{name}.jpg", data / "images")
-        shutil.copy(SAMPLES / "masks" / f"{name}.png", data / "masks")
-    shutil.copy(SAMPLES / "images" / "tile3_part005.jpg", data / "flight1" / "images")
-    shutil.copy(SAMPLES / "class_mapping.csv", data)
-    return data
-
-
-def layout(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "layout.csv", encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    assert tuple(reader.fieldnames or ()) == LAYOUT_COLUMNS
-    return rows
-
-
-def reassembled(folder: Path, kind: str, read) -> dict[str, np.ndarray]:
-    """Full pictures by base image from the patches; pixels that no patch covers are 7."""
-    pictures: dict[str, np.ndarray] = {}
-    for row in layout(folder):
-        patch = read(folder / kind / f"{row['patch']}.png")
-        x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
-        assert patch.shape[:2] == (height, width)
-        full = pictures.setdefault(
-            row["base_image"],
-            np.full((int(row["image_height"]), int(row["image_width"]), *patch.shape[2:]), 7, "u1"),
-        )
-        full[y : y + height, x : x + width] = patch
-    return pictures
-
-
-def labels_of(path: Path) -> np.ndarray:
-    return read_mask(path, MAPPING).labels
-
-
-def write_mask(path: Path, values: np.ndarray, **options: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path, **options)
-    return path
-
-
-def file_bytes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".patchify.json"
-    }
+    return photos_and_masks(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +105,7 @@ def test_an_interrupted_run_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patchify(data, out=tmp_path / "whole", num_workers=1)
-    real, written = patchify_module._write_png, []
+    real, written = patchify_cut._write_png, []
 
     def write_until_interrupted(path: Path, *rest: object) -> None:
         if len(written) == 10:
@@ -156,10 +113,10 @@ def test_an_interrupted_run_goes_on(
         written.append(path)
         real(path, *rest)
 
-    monkeypatch.setattr(patchify_module, "_write_png", write_until_interrupted)
+    monkeypatch.setattr(patchify_cut, "_write_png", write_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         patchify(data, out=tmp_path / "out", num_workers=1)
-    monkeypatch.setattr(patchify_module, "_write_png", real)
+    monkeypatch.setattr(patchify_cut, "_write_png", real)
     # A run that is killed cannot clean up.
     (tmp_path / "out" / "masks" / f".partial-1-{NAMES[1]}_patch_000_000.png").write_bytes(b"")
     assert patchify(data, out=tmp_path / "out", num_workers=1)["cut"] == 2
@@ -308,16 +265,6 @@ def test_exif_orientation_is_applied(data: Path, tmp_path: Path) -> None:
     assert np.array_equal(upright, read_photo(path))
 
 
-def write_geotiff(path: Path, pixels: np.ndarray, **profile: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bands, height, width = pixels.shape
-    georeference = {"crs": "EPSG:32748", "transform": from_origin(400000, 9150000, 0.1, 0.1)}
-    with rasterio.open(
-        path, "w", "GTiff", width, height, bands, dtype=pixels.dtype, **georeference | profile
-    ) as raster:
-        raster.write(pixels)
-
-
 def test_geotiffs_keep_their_place_and_leave_out_nodata(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (4, 130, 200), dtype=np.uint16)
     pixels[0, :, :64] = 0  # one band at the nodata value is no nodata
@@ -340,7 +287,7 @@ def test_a_geotiff_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.Monke
     pixels = np.random.default_rng(0).integers(1, 256, (3, 300, 70), dtype=np.uint8)
     write_geotiff(tmp_path / "data/images/a.tif", pixels)
     write_geotiff(tmp_path / "data/masks/a.tif", pixels[:1] % 6)
-    heights = defaultdict(list)
+    heights: dict[str, list[int]] = defaultdict(list)
 
     @contextmanager
     def watched_mask(path: Path) -> Iterator[StoredMask]:
@@ -357,7 +304,7 @@ def test_a_geotiff_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.Monke
         return stored_of(reading, window)
 
     stored_of = Reading.stored
-    monkeypatch.setattr(patchify_module, "open_mask", watched_mask)
+    monkeypatch.setattr(patchify_cut, "open_mask", watched_mask)
     monkeypatch.setattr(Reading, "stored", watched)
     patchify(tmp_path / "data", out=tmp_path / "out", size=64, num_workers=1)
     assert heights == {"images": [64] * 5, "masks": [64] * 5}
@@ -371,7 +318,9 @@ def test_real_orthomosaics(tmp_path: Path) -> None:
     patchify(tmp_path / "data", out=tmp_path / "out", num_workers=2)
     back = reassembled(tmp_path / "out", "images", read_photo)
     for path in GEO.glob("*.tif"):
-        assert np.array_equal(back[path.stem], read_photo(path)), path.name
+        with open_image(path) as source:
+            whole, valid = source.read(0, 0, source.height, source.width)
+        assert np.array_equal(back[path.stem][valid], whole[valid]), path.name
     sizes = {row["base_image"]: float(row["pixel_size"]) for row in layout(tmp_path / "out")}
     # World Mercator near 14.6° N: the nominal 10 cm are 6.3 % less in area on the ground.
     nominal = 0.10009765625 * 0.0999755859375
@@ -386,12 +335,12 @@ def test_what_cannot_be_cut_is_one_clear_line(data: Path, tmp_path: Path) -> Non
         assert not (tmp_path / "out").exists()
 
     refuses("no such folder", data=tmp_path / "missing")
-    refuses("no photos .* in any images/ folder", data=data / "images")
+    refuses("give the folder above it", data=data / "images")
     refuses("lies inside", out=data / "patches")
     refuses("lies inside", out=data)
     refuses("lies inside", out=data.parent)
     write_mask(data / "images" / f"{NAMES[0]}.PNG", np.zeros((4, 4), np.uint8))
-    refuses(rf"{NAMES[0]}\.PNG and {NAMES[0]}\.jpg: two files of one name")
+    refuses(rf"{NAMES[0]}\.jpg: two photos of one name: .*{NAMES[0]}\.PNG is there too")
     (data / "images" / f"{NAMES[0]}.PNG").unlink()
     lonely = write_mask(data / "masks" / "nobody.png", np.zeros((4, 4), np.uint8))
     refuses(r"nobody\.png: a mask without a photo")
@@ -463,3 +412,93 @@ def test_a_full_disk_is_told_before_anything_is_written(
     with pytest.raises(WorkError, match="cutting 3 photos needs"):
         patchify(data, out=tmp_path / "out", num_workers=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_processes_share_out_one_large_raster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of it are cut apart; what comes out is what one process makes of it."""
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 333, 200), dtype=np.uint8)
+    pixels[:, 100:140, 50:] = 0
+    write_geotiff(tmp_path / "data/images/a.tif", pixels, nodata=0)
+    write_mask(tmp_path / "data/masks/a.png", pixels[0] % 6)
+    monkeypatch.setattr(patchify_module, "SMALLEST_PART", 10_000)
+    parts: list[tuple[int, int]] = []
+    as_completed = Workers.as_completed
+
+    def watched(workers: Workers, job: Any, items: list[Part], what: str) -> Any:
+        parts.extend((part.first, part.end) for part in items)
+        return as_completed(workers, job, items, what)
+
+    monkeypatch.setattr(Workers, "as_completed", watched)
+    counts = [
+        patchify(tmp_path / "data", out=tmp_path / f"out{workers}", size=32, num_workers=workers)
+        for workers in (1, 2)
+    ]
+    assert parts == [(0, 11), (0, 2), (2, 5), (5, 8), (8, 11)]
+    assert counts[0] == counts[1]
+    assert file_bytes(tmp_path / "out1") == file_bytes(tmp_path / "out2")
+
+
+def test_photos_that_are_decoded_whole_are_not_shared_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patchify_module, "SMALLEST_PART", 1000)
+    [photo] = [photo for photo in find_photos(data) if photo.folder != "."]
+    workers = Workers(4)
+    checked = check_photos(workers, [photo], Options(64))[photo.source]
+    assert checked.whole
+    assert patchify_module._parts(checked, 64, 1000, workers) == [(0, 5)]
+    assert len(patchify_module._parts(checked._replace(whole=False), 64, 1000, workers)) == 5
+
+
+DJI = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf drone-dji:RelativeAltitude="+%d.0" '
+    b'drone-dji:GimbalPitchDegree="-90.0"/></x:xmpmeta>'
+)
+
+
+def write_drone_photo(path: Path, altitude: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {
+            ExifTags.Base.ExifImageWidth: 400,
+            ExifTags.Base.ExifImageHeight: 300,
+            ExifTags.Base.FocalLengthIn35mmFilm: 24,
+        }
+    )
+    picture = Image.effect_noise((400, 300), 60).convert("RGB")
+    picture.save(path, exif=exif, xmp=DJI % altitude)
+
+
+def test_drone_photographs_tell_their_pixel_size(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, altitude in (("low", 10), ("high", 30)):
+        write_drone_photo(data / "flight2/images" / f"{name}.jpg", altitude)
+    patchify(data, out=tmp_path / "out", num_workers=1)
+    sizes = {row["base_image"]: row["pixel_size"] for row in layout(tmp_path / "out/flight2")}
+    known, _ = ground_sampling(data / "flight2/images/low.jpg", 400, 300)
+    assert known is not None and float(sizes["low"]) == pytest.approx(known, rel=1e-5)
+    assert float(sizes["high"]) == pytest.approx(3 * known, rel=1e-5)
+    assert {row["pixel_size"] for row in layout(tmp_path / "out")} == {""}
+    said = capsys.readouterr().out
+    assert "Pixel size of 2 photos by their metadata, approximate: 0.0361 m to 0.108 m" in said
+    assert said.count("not known") == 1 and "Pixel size of 3 photos not known (flight1/" in said
+
+
+def test_a_pixel_size_that_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It holds where no place tells it, before what a drone's metadata say."""
+    write_drone_photo(data / "images/drone.jpg", 10)
+    write_geotiff(data / "images/placed.tif", np.ones((3, 64, 64), np.uint8))
+    write_geotiff(data / "images/no_crs.tif", np.ones((3, 64, 64), np.uint8), crs=None)
+    patchify(data, out=tmp_path / "out", gsd=0.05, num_workers=1)
+    sizes = {row["base_image"]: row["pixel_size"] for row in layout(tmp_path / "out")}
+    assert sizes["drone"] == sizes["no_crs"] == sizes[NAMES[0]] == "0.05"
+    assert float(sizes["placed"]) == pytest.approx(0.1, rel=1e-3)
+    assert "Pixel size of 5 photos by --gsd: 0.05 m" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--gsd 0: must be metres"):
+        patchify(data, out=tmp_path / "other", gsd=0)

@@ -20,7 +20,9 @@ from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import (
     GDAL_CACHE_BYTES,
+    Header,
     has_place,
+    header_of,
     image_size,
     open_image,
     quiet_gdal,
@@ -464,6 +466,20 @@ def test_what_has_a_place_is_not_turned(tmp_path: Path, suffix: str) -> None:
         image, _ = source.read(0, 0, HEIGHT, WIDTH)
     with rasterio.open(path) as raster:
         np.testing.assert_array_equal(image, np.moveaxis(raster.read(), 0, 2))
+
+
+def test_a_header_tells_what_opening_will_do(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    picture = Image.fromarray(np.moveaxis(random_bands(3), 0, 2))
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    picture.save(tmp_path / "a.tif", exif=exif)
+    write_tiff(tmp_path / "b.tif", random_bands(3))
+    write_tiff(tmp_path / "c.tif", random_bands(3).astype(np.uint16))
+    turned = Header(WIDTH, HEIGHT, turned=True, whole=True)
+    assert header_of(tmp_path / "a.jpg") == header_of(tmp_path / "a.tif") == turned
+    assert header_of(tmp_path / "b.tif") == Header(HEIGHT, WIDTH, whole=False)
+    assert header_of(tmp_path / "c.tif") == Header(HEIGHT, WIDTH, whole=False, eight_bits=False)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

@@ -9,12 +9,14 @@ from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, read_mask
 from salakseg.data.index import Index, index, read_index
+from salakseg.data.patchify import patchify
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.windows import paste
 from salakseg.suggestion import photos
 from salakseg.suggestion.photos import Photo, find_photo, guess
 from tests.conftest import SAMPLES
+from tests.data.cutting import write_geotiff
 
 NAME = "tile1_part001"
 FILE = SAMPLES / "images" / f"{NAME}.jpg"
@@ -102,3 +104,18 @@ def test_a_single_patch(found: Index) -> None:
 def test_a_photo_that_is_not_in_the_index(found: Index) -> None:
     with pytest.raises(InputError, match="must belong together"):
         find_photo(found, ".", "stranger")
+
+
+def test_the_file_is_read_as_its_patches_were_cut(tmp_path: Path) -> None:
+    bands = np.random.default_rng(0).integers(500, 1000, (4, 64, 64), dtype=np.uint16)
+    bands[:, :9] = 0
+    write_geotiff(tmp_path / "photos/images/a.tif", bands)
+    options = {"bands": "4,3,2", "nodata": 0, "white_level": 2000}
+    patchify(tmp_path / "photos", out=tmp_path / "DATA", size=64, num_workers=1, **options)
+    index(tmp_path / "DATA", num_workers=1)
+    photo = find_photo(read_index(Path("index")), ".", "a")
+    with photo.open() as source, replace(photo, original=None).open() as patches:
+        whole, back = source.read(0, 0, 64, 64), patches.read(0, 0, 64, 64)
+    assert photo.original is not None and not whole[1][:9].any() and whole[1][9:].all()
+    assert np.array_equal(whole[1], back[1])
+    assert np.array_equal(whole[0][whole[1]], back[0][back[1]])
