@@ -20,7 +20,8 @@ from samples import ROLES, pack_samples
 from salakseg.data.augment import to_float
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import Patches, TrainingStream
-from salakseg.model.generator import TINY_GENERATOR, create_generator
+from salakseg.model.generator import create_generator
+from salakseg.model.names import TINY_GENERATOR
 from salakseg.training.losses import drawn_class_maps
 from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
 from salakseg.training.step import LOSS_NAMES, Step

@@ -29,7 +29,7 @@ from salakseg.data.shards import read_shards
 from salakseg.device import select_device
 from salakseg.evaluation import scoring
 from salakseg.metrics import confusion_matrix
-from salakseg.model.generator import TINY_GENERATOR
+from salakseg.model.names import TINY_GENERATOR
 
 ROLES = ("train", *["val"] * 7)
 SALAK_VAL = 2571  # patches: a fifth of the labelled ones of the Salak data

@@ -23,7 +23,7 @@ from samples import SAMPLES, random_model
 
 from salakseg.classes import packaged_class_mapping
 from salakseg.imagery.photo import IMAGE_SUFFIXES, read_photo
-from salakseg.model.generator import TINY_GENERATOR
+from salakseg.model.names import TINY_GENERATOR
 
 TILE = 512
 CRS = {

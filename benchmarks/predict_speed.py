@@ -33,7 +33,7 @@ from salakseg.device import autocast_dtype, select_device
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import ImageSource, Pixels
 from salakseg.mapping.classify import classify, default_batch_size
-from salakseg.model.generator import TINY_GENERATOR
+from salakseg.model.names import TINY_GENERATOR
 from salakseg.model.weights import Model, load_model
 
 OVERLAP = 0.25

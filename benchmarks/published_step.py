@@ -48,7 +48,8 @@ from salakseg.data.augment import to_float
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import Batch, TrainingStream
 from salakseg.device import autocast_dtype, select_device, set_determinism
-from salakseg.model.generator import DEFAULT_GENERATOR, Generator, create_generator
+from salakseg.model.generator import Generator, create_generator
+from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
 from salakseg.training.step import Step
 

@@ -20,7 +20,8 @@ from samples import pack_samples
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream
 from salakseg.device import autocast_dtype, select_device
-from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
+from salakseg.model.generator import create_generator
+from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.model.weights import Model
 from salakseg.training.checkpoint import LATEST, Saver, checkpoint_file, model_files
 from salakseg.training.options import S4GAN, Recipe

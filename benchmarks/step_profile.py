@@ -22,7 +22,8 @@ from samples import pack_samples
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream
 from salakseg.device import autocast_dtype
-from salakseg.model.generator import DEFAULT_GENERATOR, create_generator
+from salakseg.model.generator import create_generator
+from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.training import step as step_module
 from salakseg.training.options import S4GAN, Recipe
 from salakseg.training.step import Step

@@ -4,9 +4,11 @@ Each command is the function of the same name in the package; its work and its w
 Nothing heavy is imported before a command runs.
 """
 
+import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +20,7 @@ from typer.core import TyperCommand
 import salakseg
 from salakseg.errors import InputError, WorkError
 from salakseg.signals import Stop, on_stop
+from salakseg.training.options import MACHINE, Options, abouts
 
 app = typer.Typer(
     help="Land-cover maps from drone photos and a few hand-drawn masks, with S4GAN.\n\n"
@@ -64,14 +67,6 @@ class WandbMode(StrEnum):
     offline = "offline"
 
 
-class Method(StrEnum):
-    """What is trained."""
-
-    s4gan = "s4gan"
-    s4gan_paper = "s4gan-paper"
-    supervised = "supervised"
-
-
 class Unit(StrEnum):
     """What is suggested."""
 
@@ -91,12 +86,10 @@ class Strategy(StrEnum):
 
 
 # Groups of options in the help.
-NETWORK, UNLABELLED = "Network", "What is unlabelled"
-FILES, WHEN, WANDB = "The run's files", "How often", "Weights & Biases"
+FILES, WANDB = "The run's files", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
 MASKS = "Grey masks"
 UNTRAINED, BARE = "Without a model", "State dicts of other programs"
-MACHINE = "Machine"
 
 Workers = Annotated[
     int | None,
@@ -278,66 +271,40 @@ MOVED = {
 Moved = Annotated[str | None, typer.Option(hidden=True)]
 
 
+def _with_options_of_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a parameter for each field of `Options`, None where it is not given."""
+    parameters = []
+    for name, about in abouts().items():
+        default = getattr(Options, name)
+        kind = about.typed or (bool if default is None else type(default))
+        words = about.help
+        if about.metavar and about.choices:
+            words += f" {', '.join(about.choices)}."
+        if default != () and "[default" not in words:
+            words = f"{words} [default: {default}]".strip()
+        option = typer.Option(
+            *(("--amp/--no-amp",) if kind is bool else ()),
+            help=words,
+            rich_help_panel=about.group or None,
+            metavar=about.metavar or (f"<{'|'.join(about.choices)}>" if about.choices else None),
+        )
+        parameters.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=None,
+                annotation=Annotated[kind | None, option],
+            )
+        )
+    own = inspect.signature(command).parameters.values()
+    parameters += [one for one in own if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
 @app.command(cls=Command, epilog="Example: salakseg train --batch-size 16")
+@_with_options_of_a_run
 def train(
-    method: Annotated[Method | None, typer.Option(help="[default: s4gan]")] = None,
-    num_steps: Annotated[
-        int | None, typer.Option(help="Iterations of the whole run. [default: 50000]")
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Labelled patches an iteration, and as many unlabelled ones; 16 suits a GPU of "
-            "16 GB; auto: what fits in it. [default: 4]",
-        ),
-    ] = None,
-    generator: Annotated[
-        str | None,
-        typer.Option(
-            help="deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, or ARCH-ENCODER. "
-            "[default: deeplabv3plus-resnet50]",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    encoder_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="imagenet, none, or a file. [default: imagenet]", rich_help_panel=NETWORK
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Of new layers; a pretrained encoder takes a third. [default: 0.001]",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    threshold_st: Annotated[
-        str | None,
-        typer.Option(
-            help="Which unlabelled images teach: auto, by rank; or the discriminator's score "
-            "they must reach, 0 to 1. [default: auto; 0.6 in s4gan-paper]",
-            rich_help_panel=UNLABELLED,
-        ),
-    ] = None,
-    lambda_st: Annotated[
-        float | None,
-        typer.Option(help="Weight of self-training. [default: 1.0]", rich_help_panel=UNLABELLED),
-    ] = None,
-    lambda_fm: Annotated[
-        float | None,
-        typer.Option(help="Weight of feature matching. [default: 0.1]", rich_help_panel=UNLABELLED),
-    ] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PART",
-            help="Leave a part of s4gan out, to see what it brings: cutmix, labelled-cutmix, "
-            "teacher-flip, strong-colour, pixel-trust, image-trust, supervised-start. Repeatable.",
-            rich_help_panel=UNLABELLED,
-        ),
-    ] = None,
     shards_dir: ShardsDir = Path("shards"),
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Where models go.", rich_help_panel=FILES)
@@ -366,21 +333,6 @@ def train(
             help="How many checkpoint_N.pth to keep. [default: all]", rich_help_panel=FILES
         ),
     ] = None,
-    eval_every: Annotated[
-        int | None,
-        typer.Option(help="Iterations between evaluations. [default: 500]", rich_help_panel=WHEN),
-    ] = None,
-    save_pred_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Iterations between checkpoint_N.pth. [default: 5000]", rich_help_panel=WHEN
-        ),
-    ] = None,
-    save_latest_every: Annotated[
-        int | None,
-        typer.Option(help="Iterations between latest_*. [default: 100]", rich_help_panel=WHEN),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw. [default: 0]")] = None,
     num_workers: Annotated[
         int | None,
         typer.Option(
@@ -389,7 +341,6 @@ def train(
         ),
     ] = None,
     device: Device = "auto",
-    amp: Amp = None,
     deterministic: Annotated[
         bool,
         typer.Option(
@@ -410,6 +361,7 @@ def train(
     num_classes: Moved = None,
     val_split: Moved = None,
     labeled_list: Moved = None,
+    **given: Any,
 ) -> None:
     """Train on the shards: S4GAN, or the labelled patches alone.
 
@@ -438,21 +390,7 @@ def train(
         deterministic=deterministic,
         wandb_mode="disabled" if no_wandb else wandb_mode,
         wandb_project=wandb_project,
-        method=None if method is None else method.value,
-        generator=generator,
-        encoder_weights=encoder_weights,
-        num_steps=num_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        threshold_st=threshold_st,
-        lambda_st=lambda_st,
-        lambda_fm=lambda_fm,
-        without=without or None,
-        eval_every=eval_every,
-        save_pred_every=save_pred_every,
-        save_latest_every=save_latest_every,
-        seed=seed,
-        amp=amp,
+        **{name: value for name, value in given.items() if value not in (None, [])},
     )
 
 

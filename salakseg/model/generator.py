@@ -20,11 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from salakseg.errors import InputError
 from salakseg.model.deeplabv2 import DeepLabV2
+from salakseg.model.names import DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR
 from salakseg.model.upsample import deterministic_upsampling
 
-DEFAULT_GENERATOR = "deeplabv3plus-resnet50"
-PAPER_GENERATOR = "deeplabv2-resnet101"
-TINY_GENERATOR = "tiny"
 # SMP's decoders need sides that their deepest stride divides.
 SIDE_MULTIPLE = 32
 # Its DPT scales by whole numbers from a ViT's patches, of these sides in pixels.

@@ -35,7 +35,8 @@ from salakseg.evaluation.evaluate import require_same_classes
 from salakseg.files import atomic_path, lock_folder, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.applicability import FAR_PATCHES, applicability_of, described_rows
-from salakseg.model.generator import DEFAULT_GENERATOR, TINY_GENERATOR, create_generator
+from salakseg.model.generator import create_generator
+from salakseg.model.names import DEFAULT_GENERATOR, TINY_GENERATOR
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import BLOCK, Features, embed, pool_of

@@ -6,7 +6,7 @@ takes the same way as one that was never stopped.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -57,7 +57,6 @@ from salakseg.training.options import (
     S4GAN,
     SUPERVISED,
     Options,
-    options_of,
     recipe_of,
     whole_number,
 )
@@ -73,6 +72,7 @@ from salakseg.training.run_report import (
     tell_others,
 )
 from salakseg.training.start import (
+    options_of,
     read_start,
     remove_run,
     require_classes,
@@ -99,25 +99,9 @@ def train(
     deterministic: bool = True,
     wandb_mode: str | None = None,
     wandb_project: str | None = None,
-    method: str | None = None,
-    generator: str | None = None,
-    encoder_weights: str | None = None,
-    num_steps: int | None = None,
-    batch_size: int | str | None = None,
-    learning_rate: float | None = None,
-    threshold_st: str | float | None = None,
-    lambda_st: float | None = None,
-    lambda_fm: float | None = None,
-    without: Sequence[str] | None = None,
-    eval_every: int | None = None,
-    save_pred_every: int | None = None,
-    save_latest_every: int | None = None,
-    seed: int | None = None,
-    amp: bool | None = None,
+    **given: Any,
 ) -> dict[str, Any]:
     """Train S4GAN, or its labelled part alone, on the patches of `shards_dir`.
-
-    Options that are None keep the value of the run that is gone on with, or take the default.
 
     Args:
         shards_dir: what `shard` wrote.
@@ -135,22 +119,8 @@ def train(
         wandb_mode: Weights & Biases: online, offline or disabled; None: online where somebody is
             logged in.
         wandb_project: its project there.
-        method: s4gan (default), s4gan-paper or supervised.
-        generator: see `create_generator`; default deeplabv3plus-resnet50.
-        encoder_weights: imagenet (default), none, or a file.
-        num_steps: iterations of the whole run (50,000).
-        batch_size: labelled patches an iteration, and as many unlabelled ones (4); auto: the
-            largest power of two that fits in the GPU's memory, found out at the start of a run.
-        learning_rate: of new layers (0.001); pretrained encoders learn at a third.
-        threshold_st: auto, by rank (default of s4gan), or D's probability above which an image
-            teaches (default of s4gan-paper: 0.6).
-        lambda_st, lambda_fm: weights of self-training (1.0) and feature matching (0.1).
-        without: parts of the recipe to leave out, to see what they bring; see `options.Part`.
-        eval_every: iterations from one evaluation to the next (500); there is one at the end too.
-        save_pred_every: iterations from one `checkpoint_N.pth` to the next (5,000).
-        save_latest_every: iterations from one `latest_*` to the next (100).
-        seed: of every draw (0).
-        amp: mixed precision; None: where the device is fast at it.
+        given: fields of `training.options.Options`. Those that are left out, or None, keep the
+            value of the run that is gone on with, or take the default. `batch_size` may be "auto".
 
     Returns:
         The content of `run.json`.
@@ -160,13 +130,15 @@ def train(
         WorkError: a save failed, memory ran out, the losses are no numbers any more.
         KeyboardInterrupt: after Ctrl-C (or another of `salakseg.signals`) and a save.
     """
-    arguments = dict(locals())
-    given = {f.name: arguments[f.name] for f in fields(Options) if arguments[f.name] is not None}
-    automatic = batch_size == AUTO
+    known = {field.name for field in fields(Options)}
+    if unknown := sorted(given.keys() - known):
+        raise TypeError(f"train() got an unexpected keyword argument {unknown[0]!r}")
+    given = {name: value for name, value in given.items() if value is not None}
+    automatic = given.get("batch_size") == AUTO
     if automatic:
         del given["batch_size"]
-    elif batch_size is not None:
-        given["batch_size"] = whole_number(batch_size)
+    elif "batch_size" in given:
+        given["batch_size"] = whole_number(given["batch_size"])
     shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
     restore_from = None if restore_from is None else Path(restore_from)
 

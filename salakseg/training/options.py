@@ -1,20 +1,24 @@
-"""The options that a run keeps over its interruptions, their checks, and the recipe they make."""
+"""The options that a run keeps over its interruptions, and the recipe that they make.
 
-from dataclasses import dataclass, fields, replace
+An option is declared once, as a field of `Options`: its type and default, what `--help` says of it,
+what it may be, and whether a run can be gone on with by another. Imports nothing heavy: the command
+line reads it to start.
+"""
+
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
-from salakseg.console import console
 from salakseg.errors import InputError
-from salakseg.model.generator import DEFAULT_GENERATOR
+from salakseg.model.names import DEFAULT_GENERATOR
 
 S4GAN, S4GAN_PAPER, SUPERVISED = "s4gan", "s4gan-paper", "supervised"
 METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
 AUTO = "auto"
 # The paper's γ, for Pascal VOC.
 PAPER_THRESHOLD = 0.6
-# What the weights and the state in a checkpoint were made with.
-FIXED_OPTIONS = ("method", "generator", "seed")
+# Groups in the help.
+NETWORK, UNLABELLED, WHEN, MACHINE = "Network", "What is unlabelled", "How often", "Machine"
 
 
 class Part(StrEnum):
@@ -27,6 +31,145 @@ class Part(StrEnum):
     PIXEL_TRUST = "pixel-trust"
     IMAGE_TRUST = "image-trust"
     SUPERVISED_START = "supervised-start"
+
+
+@dataclass(frozen=True)
+class About:
+    """What there is to know of an option beside its type and default.
+
+    Attributes:
+        help: a line; the default is added to it, unless the line says it.
+        group: its heading in the help, "" for the first one.
+        choices: what it may be, () for anything.
+        least, above: its smallest value; the number that it must exceed.
+        fixed: the weights and the state in a checkpoint were made with it, so it cannot change.
+        typed, metavar: its type on the command line, where that is another, and what stands for it.
+    """
+
+    help: str = ""
+    group: str = ""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    fixed: bool = False
+    typed: Any = None
+    metavar: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that a run keeps over its interruptions.
+
+    Attributes:
+        method: s4gan, s4gan-paper or supervised.
+        num_steps: iterations of the whole run.
+        batch_size: labelled patches an iteration, and as many unlabelled ones. `train` takes "auto"
+            too: the largest power of two that fits in the GPU's memory, found out at the start.
+        generator: see `model.generator.create_generator`.
+        encoder_weights: imagenet, none, or a file.
+        learning_rate: of new layers; pretrained encoders learn at a third.
+        threshold_st: "auto", by rank, or D's probability above which an image teaches (0.6 by
+            default in s4gan-paper).
+        lambda_st, lambda_fm: weights of self-training and feature matching.
+        without: parts of the recipe to leave out, to see what they bring; see `Part`.
+        eval_every: iterations from one evaluation to the next; there is one at the end too.
+        save_pred_every: iterations from one `checkpoint_N.pth` to the next.
+        save_latest_every: iterations from one `latest_*` to the next.
+        seed: of every draw.
+        amp: mixed precision; None: where the device is fast at it.
+    """
+
+    method: Annotated[str, About(choices=METHODS, fixed=True)] = S4GAN
+    num_steps: Annotated[int, About("Iterations of the whole run.", least=1)] = 50_000
+    batch_size: Annotated[
+        int,
+        About(
+            "Labelled patches an iteration, and as many unlabelled ones; 16 suits a GPU of "
+            "16 GB; auto: what fits in it.",
+            least=1,
+            typed=str,
+            metavar="N",
+        ),
+    ] = 4
+    seed: Annotated[int, About("Of every random draw.", fixed=True)] = 0
+    generator: Annotated[
+        str,
+        About(
+            "deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, or ARCH-ENCODER.",
+            NETWORK,
+            fixed=True,
+        ),
+    ] = DEFAULT_GENERATOR
+    encoder_weights: Annotated[str, About("imagenet, none, or a file.", NETWORK)] = "imagenet"
+    learning_rate: Annotated[
+        float, About("Of new layers; a pretrained encoder takes a third.", NETWORK, above=0)
+    ] = 1e-3
+    threshold_st: Annotated[
+        str | float,
+        About(
+            "Which unlabelled images teach: auto, by rank; or the discriminator's score they must "
+            "reach, 0 to 1. [default: auto; 0.6 in s4gan-paper]",
+            UNLABELLED,
+            typed=str,
+            metavar="N",
+        ),
+    ] = AUTO
+    lambda_st: Annotated[float, About("Weight of self-training.", UNLABELLED, least=0)] = 1.0
+    lambda_fm: Annotated[float, About("Weight of feature matching.", UNLABELLED, least=0)] = 0.1
+    without: Annotated[
+        tuple[str, ...],
+        About(
+            "Leave a part of s4gan out, to see what it brings; repeatable.",
+            UNLABELLED,
+            choices=tuple(Part),
+            typed=list[str],
+            metavar="PART",
+        ),
+    ] = ()
+    eval_every: Annotated[int, About("Iterations between evaluations.", WHEN, least=1)] = 500
+    save_pred_every: Annotated[
+        int, About("Iterations between checkpoint_N.pth.", WHEN, least=1)
+    ] = 5000
+    save_latest_every: Annotated[int, About("Iterations between latest_*.", WHEN, least=1)] = 100
+    amp: Annotated[
+        bool | None, About("Mixed precision. [default: where the device is fast]", MACHINE)
+    ] = None
+
+
+def abouts() -> dict[str, About]:
+    """What there is to know of each option, by its name."""
+    hints = get_type_hints(Options, include_extras=True)
+    return {field.name: hints[field.name].__metadata__[0] for field in fields(Options)}
+
+
+def option_name(field: str) -> str:
+    """As it is typed: `--num-steps`."""
+    return f"--{field.replace('_', '-')}"
+
+
+def require_good(options: Options) -> None:
+    """Raise `InputError` unless each option may be what it is."""
+    for name, about in abouts().items():
+        value = getattr(options, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if about.choices and one not in about.choices:
+                raise InputError(
+                    f"{option_name(name)} {one}: use one of {', '.join(about.choices)}"
+                )
+        if about.least is not None and not value >= about.least:
+            raise InputError(f"{option_name(name)} {value}: must be at least {about.least:g}")
+        if about.above is not None and not value > about.above:
+            raise InputError(f"{option_name(name)} {value}: must be above {about.above:g}")
+    if options.without and options.method != S4GAN:
+        raise InputError(f"--without {options.without[0]}: is a part of --method {S4GAN} only")
+    _fixed_threshold(options)
+
+
+def whole_number(batch_size: int | str) -> int:
+    try:
+        return int(batch_size)
+    except ValueError:
+        raise InputError(f"--batch-size {batch_size}: must be {AUTO} or a number from 1") from None
 
 
 @dataclass(frozen=True)
@@ -54,72 +197,6 @@ class Recipe:
     seed: int
     pretrained: bool
     without: frozenset[Part] = frozenset()
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options that a run keeps over its interruptions; see `train`."""
-
-    method: str = S4GAN
-    generator: str = DEFAULT_GENERATOR
-    encoder_weights: str = "imagenet"
-    num_steps: int = 50_000
-    batch_size: int = 4
-    learning_rate: float = 1e-3
-    threshold_st: str | float = AUTO
-    lambda_st: float = 1.0
-    lambda_fm: float = 0.1
-    without: tuple[str, ...] = ()
-    eval_every: int = 500
-    save_pred_every: int = 5000
-    save_latest_every: int = 100
-    seed: int = 0
-    amp: bool | None = None
-
-
-def options_of(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Options:
-    if "without" in given:
-        given["without"] = tuple(sorted(map(str, given["without"])))
-    if checkpoint is None:
-        if given.get("method") == S4GAN_PAPER:
-            given.setdefault("threshold_st", PAPER_THRESHOLD)
-        options = Options(**given)
-    else:
-        known = {f.name for f in fields(Options)}
-        kept = Options(**{k: v for k, v in checkpoint["options"].items() if k in known})
-        options = replace(kept, **given)
-        for name, value in given.items():
-            before = getattr(kept, name)
-            if value == before:
-                continue
-            option = f"--{name.replace('_', '-')}"
-            if name in FIXED_OPTIONS:
-                raise InputError(f"{option} {value}: the run has {before}, which cannot change")
-            console.print(f"{option} is now {value}, was {before}")
-    if options.method not in METHODS:
-        raise InputError(f"--method {options.method}: use one of {', '.join(METHODS)}")
-    for part in options.without:
-        if part not in set(Part):
-            raise InputError(f"--without {part}: use one of {', '.join(Part)}")
-    if options.without and options.method != S4GAN:
-        raise InputError(f"--without {options.without[0]}: is a part of --method {S4GAN} only")
-    _fixed_threshold(options)
-    for name in ("num_steps", "batch_size", "eval_every", "save_pred_every", "save_latest_every"):
-        if getattr(options, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')}: must be at least 1")
-    if not options.learning_rate > 0:
-        raise InputError(f"--learning-rate {options.learning_rate}: must be above 0")
-    for name in ("lambda_st", "lambda_fm"):
-        if not getattr(options, name) >= 0:
-            raise InputError(f"--{name.replace('_', '-')}: must be 0 or above")
-    return options
-
-
-def whole_number(batch_size: int | str) -> int:
-    try:
-        return int(batch_size)
-    except ValueError:
-        raise InputError(f"--batch-size {batch_size}: must be {AUTO} or a number from 1") from None
 
 
 def recipe_of(options: Options, semi: bool) -> Recipe:

@@ -1,5 +1,6 @@
 """What a run starts from (a checkpoint, a model's weights, or nothing), and whether that fits."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ from salakseg.errors import InputError
 from salakseg.model.generator import Generator, normalise_as_pretrained
 from salakseg.model.weights import MODEL_FORMAT, load_model, read_torch_file
 from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, periodic
-from salakseg.training.options import Options
+from salakseg.training.options import (
+    PAPER_THRESHOLD,
+    S4GAN_PAPER,
+    Options,
+    abouts,
+    option_name,
+    require_good,
+)
 
 
 def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
@@ -26,6 +34,36 @@ def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
         raise InputError(f"{path}: neither a checkpoint nor a model of this program")
     console.print(f"Going on from {path}, iteration {content['iteration']}")
     return content, None
+
+
+def options_of(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Options:
+    """The options given, over those of the run that is gone on with, or over the defaults.
+
+    Raises:
+        InputError: one that cannot be, or cannot change.
+    """
+    if "without" in given:
+        given["without"] = tuple(sorted(map(str, given["without"])))
+    if checkpoint is None:
+        if given.get("method") == S4GAN_PAPER:
+            given.setdefault("threshold_st", PAPER_THRESHOLD)
+        options = Options(**given)
+    else:
+        known = {field.name for field in fields(Options)}
+        kept = Options(**{k: v for k, v in checkpoint["options"].items() if k in known})
+        options = replace(kept, **given)
+        about = abouts()
+        for name, value in given.items():
+            before = getattr(kept, name)
+            if value == before:
+                continue
+            if about[name].fixed:
+                raise InputError(
+                    f"{option_name(name)} {value}: the run has {before}, which cannot change"
+                )
+            console.print(f"{option_name(name)} is now {value}, was {before}")
+    require_good(options)
+    return options
 
 
 def require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:

@@ -31,7 +31,8 @@ from salakseg.data.stream import Batch
 from salakseg.errors import WorkError
 from salakseg.metrics import confusion_matrix
 from salakseg.model.discriminator import Discriminator
-from salakseg.model.generator import TINY_GENERATOR, Generator
+from salakseg.model.generator import Generator
+from salakseg.model.names import TINY_GENERATOR
 from salakseg.training.losses import (
     at_most,
     cross_entropy_loss,

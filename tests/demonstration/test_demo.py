@@ -89,6 +89,8 @@ def test_each_line_does_what_the_call_does(begun: bool, monkeypatch: pytest.Monk
 
 def plain(value: Any) -> Any:
     """Paths and numbers are as typed, and a list of one is the one."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return plain(value[0]) if len(value) == 1 else [plain(item) for item in value]
     return str(value) if isinstance(value, Path | int | float) else value

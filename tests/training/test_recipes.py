@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from salakseg.cli import app
 from salakseg.model.weights import load_model
-from salakseg.training import loop, options
+from salakseg.training import loop, options, start
 from salakseg.training.checkpoint import read_checkpoint
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
@@ -62,7 +62,7 @@ def finished(shards_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copytree(shards_dir, work / "shards")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Options", SmallOptions)
-        patch.setattr(options, "Options", SmallOptions)
+        patch.setattr(start, "Options", SmallOptions)
         patch.chdir(work)
         run("train")
     return work
@@ -72,7 +72,7 @@ def finished(shards_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def with_a_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(loop, "Options", SmallOptions)
-    monkeypatch.setattr(options, "Options", SmallOptions)
+    monkeypatch.setattr(start, "Options", SmallOptions)
 
 
 def stop_after_four() -> None:
