@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salakseg.classes import IGNORE_INDEX
-from salakseg.data.draws import draw_uniform
+from salakseg.data.random_numbers import draw_uniform
 
 # Flights differ in height: ground sampling distances of a third less to a half more are seen.
 SCALE_RANGE = (0.67, 1.5)

@@ -1,10 +1,7 @@
-"""shards/ → batches, in an order that is a pure function of the seed.
+"""shards/ → batches.
 
-Position p of a stream is epoch p // N, place p % N. An epoch's order is: blocks (16 MB of a tar)
-permuted, cut into windows of some sixty (≤ 1 GB), samples permuted inside a window, all by
-counter-based draws keyed (seed, stream, epoch). So a batch comes from all over the data, reads stay
-inside a window that the page cache holds, the order does not depend on who reads, and resuming is a
-number. Under several processes, rank r of W takes the positions r, r + W, … of the same order.
+The order (`data.order`) does not depend on who reads, and resuming is a number. Under several
+processes, rank r of W takes the positions r, r + W, … of the same order.
 
 Threads read and decode ahead, whole batches, and give them in order; decoding lets others run. What
 they give is uint8, with what `augment` makes its views from: draws keyed by each sample's position.
@@ -18,12 +15,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from io import BytesIO, FileIO
 from itertools import count
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,25 +27,18 @@ from torchvision.io import ImageReadMode, decode_image
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import plan
-from salakseg.data.draws import draw_bits
+from salakseg.data.order import BLOCK_BYTES, Order, blocks_of, repeats_for_rare_classes
 from salakseg.data.shards import Shards
 from salakseg.data.workers import cores
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
 
-BLOCK_BYTES = 16_000_000
-WINDOW_BYTES = 1_000_000_000
 OPEN_SHARDS = 128
 # Blocks that the system was asked to read ahead of time: those of some windows.
 BLOCKS_REMEMBERED = 256
 # Batches that each thread reads ahead.
 AHEAD = 2
 MOST_THREADS = 4
-# A class whose share of the labelled pixels is under this part of an even share is rare, and a
-# patch counts for it where it covers at least this part of the patch.
-RARE_SHARE = 0.5
-RARE_COVER = 0.01
-MOST_REPEATS = 4
 PLACE = ("offset", "bytes", "crc")
 LABELED, UNLABELED = "labeled", "unlabeled"
 # Not on Windows: there a file has one place, so one thread at a time reads.
@@ -101,92 +89,6 @@ class Batch:
             valid=moved(self.valid),
             plan=None if self.plan is None else moved(self.plan),
         )
-
-
-class Order:
-    """The endless order of one stream: position → row of the split's samples.
-
-    Args:
-        blocks: int64 (N,), the number of the block that each row lies in; see `blocks_of`.
-        sizes: int64 (N,), bytes of each row.
-        seed, stream: key of the draws.
-        repeats: int64 (N,), how often each row stands in an epoch; None is once.
-    """
-
-    def __init__(
-        self,
-        blocks: NDArray[np.int64],
-        sizes: NDArray[np.int64],
-        seed: int,
-        stream: str,
-        repeats: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.rows = np.repeat(np.arange(len(blocks)), 1 if repeats is None else repeats)
-        self.blocks = blocks[self.rows]
-        self.block_sizes = np.bincount(blocks, weights=sizes).astype(np.int64)
-        self.seed, self.stream = seed, stream
-        self._epoch = lru_cache(maxsize=2)(self._order_epoch)
-
-    def __len__(self) -> int:
-        """N, the entries of an epoch."""
-        return len(self.rows)
-
-    def _order_epoch(self, epoch: int) -> NDArray[np.int64]:
-        key = (self.seed, f"{self.stream} order", epoch)
-        blocks = len(self.block_sizes)
-        bits = draw_bits(*key, blocks + len(self))
-        turn = np.argsort(bits[:blocks], kind="stable")
-        window = np.empty(blocks, np.int64)
-        window[turn] = _cut(self.block_sizes[turn])
-        return self.rows[np.lexsort((bits[blocks:], window[self.blocks]))]
-
-    def at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows at the given positions."""
-        epochs, places = np.divmod(positions, len(self))
-        return np.array(
-            [self._epoch(int(e))[p] for e, p in zip(epochs, places, strict=True)], np.int64
-        )
-
-
-def blocks_of(samples: pd.DataFrame) -> NDArray[np.int64]:
-    """int64 (N,), which block each sample lies in: 16 MB of a shard, numbered from 0."""
-    block = samples.image_offset // BLOCK_BYTES
-    return np.asarray(samples.groupby([samples.shard, block]).ngroup(), np.int64)
-
-
-def _cut(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the window of each block: as many in turn as fit `WINDOW_BYTES`, at least one."""
-    windows, window, filled = [], 0, 0
-    for size in sizes.tolist():
-        if filled and filled + size > WINDOW_BYTES:
-            window, filled = window + 1, 0
-        filled += size
-        windows.append(window)
-    return np.array(windows, np.int64)
-
-
-def repeats_for_rare_classes(class_pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each labelled patch stands in an epoch: repeat factors of Gupta et al. 2019.
-
-    "LVIS: A Dataset for Large Vocabulary Instance Segmentation", appendix B, on shares of pixels:
-    class c with share f_c gets r_c = √(t / f_c), with t half of an even share; a patch takes the
-    largest r_c of the classes that cover 1 % of it, rounded, from 1 to 4.
-
-    Args:
-        class_pixels: int64 (N, K).
-
-    Returns:
-        int64 (N,).
-    """
-    total = class_pixels.sum()
-    if total == 0:
-        return np.ones(len(class_pixels), np.int64)
-    share = class_pixels.sum(0) / total
-    wanted = RARE_SHARE / class_pixels.shape[1]
-    factor = np.sqrt(wanted / np.maximum(share, 1e-12))
-    cover = class_pixels / np.maximum(class_pixels.sum(1, keepdims=True), 1)
-    largest = np.where(cover >= RARE_COVER, factor, 0).max(1)
-    return np.clip(np.rint(largest), 1, MOST_REPEATS).astype(np.int64)
 
 
 Request = list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]

@@ -26,9 +26,9 @@ from rich.table import Table
 
 from salakseg.console import Bar, console, progress
 from salakseg.data.index import Index, read_index
+from salakseg.data.order import MOST_REPEATS
 from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
-from salakseg.data.stream import MOST_REPEATS
 from salakseg.device import select_device
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes

@@ -17,7 +17,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from salakseg.console import console
-from salakseg.data.draws import draw_bits
+from salakseg.data.random_numbers import draw_bits
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream, reader_threads
 from salakseg.device import (

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from salakseg.data.draws import draw_bits
+from salakseg.data.random_numbers import draw_bits
 from salakseg.data.shards import Shards
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]

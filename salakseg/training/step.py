@@ -26,7 +26,7 @@ from salakseg.data.augment import (
     to_float,
     weak_view,
 )
-from salakseg.data.draws import draw_bits
+from salakseg.data.random_numbers import draw_bits
 from salakseg.data.stream import Batch
 from salakseg.errors import WorkError
 from salakseg.metrics import confusion_matrix

@@ -1,6 +1,6 @@
 import numpy as np
 
-from salakseg.data.draws import draw_bits, draw_uniform
+from salakseg.data.random_numbers import draw_bits, draw_uniform
 
 
 def test_a_draw_depends_on_seed_purpose_and_number_alone() -> None:
