@@ -38,7 +38,9 @@ from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.data.workers import Workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder
+from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
+from salakseg.imagery.nodata import require_nodata
 from salakseg.imagery.photo import TIFF_SUFFIXES
 
 SMALLEST_SIZE = 32
@@ -98,8 +100,8 @@ def patchify(
     require_folder(data, "give the folder that holds images/ (and masks/ beside it)")
     if size < SMALLEST_SIZE:
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
-    if gsd is not None and not gsd > 0:
-        raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
+    require_gsd(gsd)
+    require_nodata(nodata)
     require_white_level(white_level)
     here, there = data.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
@@ -112,6 +114,9 @@ def patchify(
     present = patches_present(out, photos)
     with worker_processes(num_workers) as workers:
         plan = _plan(workers, data, photos, record, present)
+        eight_bits = all(one.white_level is None for one in plan.checked.values())
+        if nodata is not None and nodata > 255 and plan.checked and eight_bits:
+            raise InputError(f"--nodata {nodata:g}: the photos' values are 8-bit, 0 to 255")
         masked = sum(photo.mask is not None for photo in photos)
         console.print(
             f"{data}: {len(photos)} photos, {masked} with a mask, "

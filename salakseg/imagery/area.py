@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from salakseg.errors import InputError
+
 # Between points this far apart the area of a pixel is interpolated linearly; the error, by
 # curvature of the Earth, is (distance / radius)² / 8, about one in a million.
 NODE_DISTANCE = 20_000.0
@@ -24,6 +26,11 @@ NODE_DISTANCE = 20_000.0
 DIFFERENCE_DISTANCE = 100.0
 # What the names of lengths, but not of "unknown" or "pixel", have in them.
 LENGTHS = ("metre", "meter", "foot", "feet")
+# In radians: what is further north, or further round from the prime meridian, is nowhere. A grid of
+# all the Earth may end a little beyond its pole, by rounding.
+MOST_LATITUDE, MOST_LONGITUDE = np.pi / 2 + 1e-6, 2 * np.pi + 1e-6
+# No image that anyone maps has pixels of less or more metres.
+LEAST_GSD, MOST_GSD = 1e-6, 1e5
 
 Vectors = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -77,7 +84,7 @@ def _steps_at(
     """How much longitude and latitude, in radians, columns and rows span at each place.
 
     Returns:
-        That of so many columns; of as many rows; how many; the latitude.
+        That of so many columns; of as many rows; how many; the latitude, NaN off the Earth.
     """
     to_geodetic, unit, _, _, metres = _geodetic(crs.to_wkt())
     nominal = metres * abs(transform.determinant) ** 0.5
@@ -98,8 +105,9 @@ def _steps_at(
     south, north = lon_lat(columns, rows + step), lon_lat(columns, rows - step)
     by_column = wrapped(east[0] - west[0]), east[1] - west[1]
     by_row = wrapped(south[0] - north[0]), south[1] - north[1]
-    _, latitude = lon_lat(columns, rows)
-    return by_column, by_row, 2 * step, latitude
+    longitude, latitude = lon_lat(columns, rows)
+    beyond = (np.abs(latitude) > MOST_LATITUDE) | (np.abs(longitude) > MOST_LONGITUDE)
+    return by_column, by_row, 2 * step, np.where(beyond, np.nan, latitude)
 
 
 def pixel_areas(
@@ -131,6 +139,14 @@ def _hat(size: int, nodes: int) -> NDArray[np.float64]:
     """(size, nodes): linear interpolation from nodes at both ends and evenly between."""
     places = (np.arange(size) + 0.5) / size * (nodes - 1)
     return np.clip(1 - np.abs(places[:, None] - np.arange(nodes)), 0, None)
+
+
+def require_gsd(gsd: float | None) -> None:
+    """Raise `InputError` unless `--gsd` is one, or not given."""
+    if gsd is not None and not LEAST_GSD <= gsd <= MOST_GSD:
+        raise InputError(
+            f"--gsd {gsd:g}: must be metres a pixel, {LEAST_GSD:f} to {MOST_GSD:.0f}, as in 0.05"
+        )
 
 
 def unknown_area(crs: Any, transform: Any, width: int, height: int) -> str | None:

@@ -15,13 +15,17 @@ A pixel of an image is valid unless one of these says that it is not:
 | a nodata value, or `--nodata` | where *all* bands, alpha aside, hold it: sunlit sand is 255 too |
 | that, in a file compressed with loss | also around solid nodata, if within `TOLERANCE` of it |
 
-A value that no pixel can hold (-9999 in 8 bits, NaN) marks nothing.
+A file's value that no pixel can hold (-9999 in 8 bits, NaN) marks nothing; as `--nodata` it is
+refused.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from salakseg.errors import InputError
+from salakseg.imagery.bands import FULL_16_BITS
 
 # Of 255: below it a band that is called alpha is transparent, from the other on it is opaque.
 TRANSPARENT, OPAQUE = 20, 236
@@ -33,6 +37,15 @@ SMEARED, TOLERANCE = 2, 15
 SOLID, REACH = 8, 16
 # What `near_solid` needs to see around a window.
 COLLAR = REACH + 2 * SOLID - 2
+
+
+def require_nodata(nodata: float | None) -> None:
+    """Raise `InputError` unless `--nodata` is a value of 8 or 16 bits, or not given."""
+    if nodata is not None and not (0 <= nodata <= FULL_16_BITS and float(nodata).is_integer()):
+        raise InputError(
+            f"--nodata {nodata:g}: no pixel can hold it; must be a whole number, 0 to "
+            f"{FULL_16_BITS}"
+        )
 
 
 def filled(image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,14 +71,22 @@ def find_masks(given: Path, inputs: Sequence[Input]) -> dict[str, Truth]:
     return {name: Truth(mask, tuple(found.values())) for name, mask in found.items()}
 
 
-def require_same_size(mask: Truth, shape: tuple[int, int]) -> None:
-    """Raise `InputError` unless a mask is of the image's size, give or take two pixels."""
+def require_understood(masks: Iterable[Truth], mapping: ClassMapping) -> None:
+    """Say what the numbers in masks stand for, or raise `InputError` where nothing tells it."""
+    for mask in masks:
+        _understood(mask.masks, mapping)
+
+
+def require_fitting(mask: Truth, shape: tuple[int, int], mapping: ClassMapping) -> None:
+    """Raise `InputError` unless a mask can be read, all of it, and is of the image's size, give or
+    take two pixels."""
     with open_mask(mask.path) as stored:
         width, height = stored.width, stored.height
     if not sizes_agree((height, width), shape):
         raise InputError(
             f"{mask.path}: {width} × {height} pixels, the image has {shape[1]} × {shape[0]}"
         )
+    read_mask(mask.path, _understood(mask.masks, mapping))
 
 
 @lru_cache(1)
@@ -99,7 +107,7 @@ def compare(
 
     Args:
         read: (row, column, height, width) → labels.
-        shape: of the map; see `require_same_size`.
+        shape: of the map; see `require_fitting`.
         errors: raw file to write, uint8 of `shape`: 0 right, 1 wrong, 255 not scored.
 
     Raises:

@@ -45,6 +45,9 @@ CACHED_PIXELS = 512 * 256**2
 SAMPLED_PATCHES = 16
 # Patches that have a place of their own fit on one grid of pixels if they are no further off.
 GRID_TOLERANCE = 0.1
+# Patches of an image begin nearer to its corner, in pixels. Larger numbers are coordinates: names
+# tell neither their unit nor which way is up.
+COORDINATES = 100_000
 FLAT_BORDER_SHARE = 0.25
 BORDER_SAMPLES = 64
 
@@ -211,6 +214,12 @@ def _images_or_patches(folder: Path, paths: list[Path], prefix: str) -> list[Inp
             # Rows and columns may be those of a field trial, and tiles be too large for patches.
             if (own is None and name.x is None) or max(height, width) > LARGEST_PATCH:
                 return single
+            if own is None and _by_coordinates([names[path.stem] for path in patches]):
+                console.print(
+                    f"{folder}: the numbers in names such as {patches[0].name} are coordinates, "
+                    "not pixels; its images are mapped one by one"
+                )
+                return single
             console.print(f"{folder}: by their names, {len(patches)} images are patches of {base}")
         if own is not None:
             placed[base], first[base] = own
@@ -222,6 +231,11 @@ def _images_or_patches(folder: Path, paths: list[Path], prefix: str) -> list[Inp
         Input(folder / base, prefix + base, tuple(patches), first.get(base))
         for base, patches in placed.items()
     ]
+
+
+def _by_coordinates(names: Sequence[PatchName]) -> bool:
+    """Whether x and y cannot be pixels."""
+    return max(min(name.x or 0 for name in names), min(name.y or 0 for name in names)) > COORDINATES
 
 
 def _by_name(path: Path, name: PatchName, height: int, width: int) -> Patch:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.errors import RasterioError
 
 from salakseg.classes import read_class_mapping
@@ -30,7 +31,9 @@ from salakseg.console import console, progress
 from salakseg.device import select_device
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, sha256_of
+from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
+from salakseg.imagery.nodata import require_nodata
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import plan_axis
 from salakseg.mapping.applicability import distances
@@ -49,7 +52,8 @@ from salakseg.mapping.compare import (
     Truth,
     find_masks,
     print_scores,
-    require_same_size,
+    require_fitting,
+    require_understood,
     scores_csv,
 )
 from salakseg.mapping.compare import compare as compare_with
@@ -77,6 +81,8 @@ from salakseg.model.applicability import FAR_PATCHES
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.version import VERSION
 
+# What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
+WRITE_ERRORS = (RasterioError, DataSourceError, DataLayerError, OSError)
 # Scratch of both maps, and at worst the maps themselves with overviews.
 BYTES_PER_PIXEL = 5
 
@@ -216,10 +222,14 @@ def predict(
         polygons=polygons,
         min_area=min_area,
     )
-    if gsd is not None and not gsd > 0:
-        raise InputError(f"--gsd {gsd}: must be metres a pixel, above 0")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: must be 1 or more")
+    require_nodata(nodata)
+    require_gsd(gsd)
     if min_area is not None and not 0 <= min_area < inf:
         raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
+    if min_area is not None and not polygons:
+        raise InputError(f"--min-area {min_area:g}: there are no --polygons whose it could be")
     require_white_level(white_level)
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
@@ -244,6 +254,7 @@ def predict(
     ]
     finished = {} if overwrite else _finished(jobs)
     _require_writable(out)
+    require_understood(masks.values(), network.mapping)
     level = network.white_level if white_level is None else white_level
     done: list[Prediction] = []
     failed: list[Path] = []
@@ -267,7 +278,7 @@ def predict(
             raise WorkError(
                 f"{path}: the device ran out of memory; use a smaller --batch-size, or --device cpu"
             ) from error
-        except (RasterioError, OSError) as error:
+        except WRITE_ERRORS as error:
             raise WorkError(f"{path}: its map could not be written ({error})") from error
         except KeyboardInterrupt:
             console.print(f"{path}: stopped; the same command goes on with it")
@@ -284,8 +295,9 @@ def predict(
         )
         console.print(f"Next: look at {done[0].preview}; {done[0].classes} opens in QGIS")
     if failed:
+        others = f" (the others are in {out})" if done else ""
         raise InputError(
-            f"{len(failed)} of {len(jobs)} images could not be mapped (the others are in {out}): "
+            f"{len(failed)} of {len(jobs)} images could not be mapped{others}: "
             + ", ".join(map(str, failed))
         )
     return done
@@ -309,7 +321,9 @@ def _map(
     # What does not fit is said before the work, not after it.
     zones = None if options.zones is None else place_zones(options.zones, source)
     if job.mask is not None:
-        require_same_size(job.mask, (source.height, source.width))
+        require_fitting(job.mask, (source.height, source.width), network.mapping)
+    if options.nodata is not None and options.nodata > 255 and source.white_level is None:
+        raise InputError(f"{path}: --nodata {options.nodata:g}: its values are 8-bit, 0 to 255")
     ground = ground_of(source, options.gsd, job.image.is_photo)
     seen, notes = seen_by(network, source, ground, options.resolution)
     if options.gsd is not None and source.crs is not None and ground.side is not None:

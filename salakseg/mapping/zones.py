@@ -7,6 +7,7 @@ them. Zones may overlap: what they share counts in each.
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def read_zones(path: Path, field: str | None = None, layer: str | None = None) -
             f"{path}: has no CRS, so its place in the image is not known; set it first"
         )
     fids = np.concatenate([one.fids for one in layers])
+    geometries = np.concatenate([one.geometries for one in layers])
+    _require_degrees(path, crs, geometries)
     called, by = _names(path, layers, fids, field)
     of_layers = [one.name for one in layers for _ in one.fids]
     zones = Zones(
@@ -135,7 +138,7 @@ def read_zones(path: Path, field: str | None = None, layer: str | None = None) -
         called,
         fids,
         None if len(layers) == 1 else np.array(of_layers, object),
-        np.concatenate([one.geometries for one in layers]),
+        geometries,
         crs,
     )
     said = f"{path}: {plural(len(fids), 'zone')}"
@@ -144,6 +147,20 @@ def read_zones(path: Path, field: str | None = None, layer: str | None = None) -
     console.print(f"{said}, called by {by}")
     _tell_oddities(zones, sum(one.without for one in layers))
     return zones
+
+
+def _require_degrees(path: Path, crs: str, geometries: NDArray[np.object_]) -> None:
+    """Raise `InputError` where a CRS is in degrees and no zone lies where there are any."""
+    left, bottom, right, top = shapely.bounds(geometries).T
+    beyond = (left > 360) | (right < -360) | (bottom > 90) | (top < -90)
+    with suppress(CRSError):  # a CRS that is none, of which `place_zones` tells
+        if beyond.all() and CRS.from_user_input(crs).is_geographic:
+            x, y = shapely.get_coordinates(geometries)[0]
+            raise InputError(
+                f"{path}: its coordinates, such as {x:.10g}, {y:.10g}, are no longitudes and "
+                "latitudes, which its CRS says they are; set its true CRS (a GeoJSON without one "
+                "is in degrees)"
+            )
 
 
 def _read_layers(path: Path, wanted: str | None) -> list[_Layer]:
@@ -158,8 +175,13 @@ def _read_layers(path: Path, wanted: str | None) -> list[_Layer]:
             continue
         if kind is None or not any(word in kind for word in ("Polygon", "Collection", "Unknown")):
             continue
+        info = pyogrio.read_info(path, layer=number)
         meta, fids, wkb, values = pyogrio.raw.read(
-            path, layer=number, return_fids=True, force_2d=True
+            path,
+            layer=number,
+            columns=_of_values(info),
+            return_fids=True,
+            force_2d=True,
         )
         geometries = np.array([_polygons(one) for one in shapely.from_wkb(wkb)], object)
         areal = ~shapely.is_missing(geometries)
@@ -173,7 +195,7 @@ def _read_layers(path: Path, wanted: str | None) -> list[_Layer]:
         found.append(
             _Layer(
                 name,
-                pyogrio.read_info(path, layer=number)["driver"],
+                info["driver"],
                 meta["crs"],
                 fids[areal],
                 geometries[areal],
@@ -182,6 +204,13 @@ def _read_layers(path: Path, wanted: str | None) -> list[_Layer]:
             )
         )
     return found
+
+
+def _of_values(info: dict[str, Any]) -> list[str]:
+    """The columns of single values: lists name nothing, and not all of them can be read."""
+    # Before 0.12 pyogrio knows no lists; later ones call a list of truth values "bool".
+    types = info.get("ogr_types", info["dtypes"])
+    return [name for name, kind in zip(info["fields"], types, strict=True) if "List" not in kind]
 
 
 def _polygons(geometry: shapely.Geometry | None) -> shapely.MultiPolygon | None:
@@ -290,10 +319,10 @@ def _valid(geometries: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def place_zones(zones: Zones, source: ImageSource) -> Zones:
-    """The zones, their polygons in the CRS of an image.
+    """The zones, their polygons in the CRS of an image; empty where it is not made for them.
 
     Raises:
-        InputError: the image has no CRS, or the zones cannot be brought to it.
+        InputError: the image has no CRS, or no zone can be brought to it.
     """
     if source.crs is None or source.transform is None:
         raise InputError(f"{source.path}: has no CRS, so it cannot be divided by {zones.path}")
@@ -304,11 +333,17 @@ def place_zones(zones: Zones, source: ImageSource) -> Zones:
         placed = shapely.transform(zones.geometries, to_image.transform, interleaved=False)
     except (CRSError, ProjError) as error:
         raise InputError(f"{zones.path}: cannot be brought to the CRS of the image") from error
-    beyond = int((~np.isfinite(shapely.bounds(placed)).all(axis=1)).sum())
-    if beyond:
+    beyond = ~np.isfinite(shapely.bounds(placed)).all(axis=1)
+    if beyond.all():
+        raise InputError(
+            f"{zones.path}: lies beyond what the CRS of {source.path} is for; set the true CRS of "
+            "whichever has a wrong one"
+        )
+    if beyond.any():
+        placed[beyond] = shapely.MultiPolygon()
         console.print(
-            f"{zones.path}: {plural(beyond, 'zone')} beyond what the CRS of {source.path} is for: "
-            "nothing of them is measured"
+            f"{zones.path}: {plural(int(beyond.sum()), 'zone')} beyond what the CRS of "
+            f"{source.path} is for: nothing of them is measured"
         )
     return replace(zones, geometries=placed, crs=source.crs.to_wkt())
 
@@ -331,8 +366,7 @@ def measure_zones(
         reaches beyond the image or holds nodata.
     """
     a, b, c, d, e, f = (~source.transform)[:6]
-    with np.errstate(invalid="ignore"):  # what lies beyond the CRS is infinite
-        in_pixels = shapely.transform(zones.geometries, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    in_pixels = shapely.transform(zones.geometries, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
     image = shapely.box(0, 0, source.width, source.height)
     found, covered = [], np.zeros(len(in_pixels))
     for number, geometry in enumerate(in_pixels):

@@ -500,5 +500,10 @@ def test_a_pixel_size_that_is_said(
     assert sizes["drone"] == sizes["no_crs"] == sizes[NAMES[0]] == "0.05"
     assert float(sizes["placed"]) == pytest.approx(0.1, rel=1e-3)
     assert "Pixel size of 5 photos by --gsd: 0.05 m" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"--gsd 0: must be metres"):
-        patchify(data, out=tmp_path / "other", gsd=0)
+    for option, value, message in (
+        ("gsd", 0, "--gsd 0: must be metres"),
+        ("nodata", 1.5, "--nodata 1.5: no pixel can hold it"),
+        ("nodata", 300, "--nodata 300: the photos' values are 8-bit"),
+    ):
+        with pytest.raises(InputError, match=message):
+            patchify(data, out=tmp_path / "other", num_workers=1, **{option: value})

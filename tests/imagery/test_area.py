@@ -5,11 +5,13 @@ import pytest
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
+from salakseg.errors import InputError
 from salakseg.imagery.area import (
     area_basis,
     ground_pixel_sides,
     ground_pixel_size,
     pixel_areas,
+    require_gsd,
     unknown_area,
 )
 
@@ -77,6 +79,22 @@ def test_the_ground_pixel_size_of_a_map_in_degrees_is_in_metres() -> None:
     assert ground_pixel_size(CRS("EPSG:4326"), transform, 10, 10) == pytest.approx(30.8, abs=0.1)
 
 
+@pytest.mark.parametrize("west", [-180, 0])
+def test_all_of_the_earth_has_an_area(west: float) -> None:
+    """Its rows end at the poles, or a little beyond them by rounding."""
+    crs, transform = CRS("EPSG:4326"), Affine(0.1, 0, west, 0, -0.1, 90 + 1e-9)
+    assert unknown_area(crs, transform, 3600, 1800) is None
+    assert pixel_areas(crs, transform, 0, 0, 3600, 1800).sum() == pytest.approx(5.1e14, rel=2e-3)
+
+
+@pytest.mark.parametrize("gsd", [0, -0.05, 1e-300, 1e300, float("inf"), float("nan")])
+def test_a_pixel_size_that_no_image_has_is_refused(gsd: float) -> None:
+    with pytest.raises(InputError, match=r"^--gsd \S+: must be metres a pixel"):
+        require_gsd(gsd)
+    for usual in (None, 1e-4, 0.05, 30):
+        require_gsd(usual)
+
+
 def test_why_an_area_is_not_known_is_said() -> None:
     square = Affine(1, 0, 0, 0, -1, 0)
     assert unknown_area(None, None, 10, 10) == "the image has no CRS"
@@ -86,6 +104,11 @@ def test_why_an_area_is_not_known_is_said() -> None:
     assert "outside" in str(unknown_area(CRS("EPSG:32748"), far, 10, 10))
     flat = Affine(1, 0, 434_000, 0, 0, 9_160_000)
     assert "no area" in str(unknown_area(CRS("EPSG:32748"), flat, 10, 10))
+    # Latitude and longitude in each other's place, metres called degrees, and 200° to -100°.
+    for number, x, y in ((1e-6, 45, 120), (1, 434_000, 9_160_000), (1, 434_000, 80), (3, 0, 200)):
+        image = CRS("EPSG:4326"), Affine(number, 0, x, 0, -number, y), 100, 100
+        assert "outside" in str(unknown_area(*image))
+        assert ground_pixel_size(*image) is None
     assert ground_pixel_size(unknown, square, 10, 10) is None
     assert ground_pixel_sides(unknown, square, 10, 10) is None
 

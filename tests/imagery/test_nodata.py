@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salakseg.imagery.nodata import COLLAR, filled, is_alpha, near_solid, opaque_from
+from salakseg.errors import InputError
+from salakseg.imagery.nodata import (
+    COLLAR,
+    filled,
+    is_alpha,
+    near_solid,
+    opaque_from,
+    require_nodata,
+)
 
 
 def test_nodata_pixels_take_the_mean_colour_of_the_others() -> None:
@@ -85,3 +93,11 @@ def test_a_margin_is_found_again_after_jpeg(quality: int, mark: int) -> None:
 def test_without_a_solid_margin_nothing_is_near_it() -> None:
     dark = RNG.integers(0, 12, (3, 60, 60)).astype(np.uint8)
     assert not near_solid(dark, np.zeros((3, 1, 1), np.uint8)).any()
+
+
+@pytest.mark.parametrize("value", [-1, 65_536, 1.5, float("nan"), float("inf")])
+def test_a_value_that_no_pixel_can_hold_is_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"^--nodata \S+: no pixel can hold it"):
+        require_nodata(value)
+    for usual in (None, 0, 255, 65_535.0):
+        require_nodata(usual)

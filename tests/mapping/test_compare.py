@@ -10,7 +10,8 @@ from PIL import Image
 
 from salakseg.errors import InputError
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import MAPPING, coloured
+from salakseg.model.weights import Model
+from tests.mapping.samples import MAPPING, BrightestBand, coloured
 from tests.rasters import write_tiff
 
 
@@ -63,6 +64,33 @@ def test_a_mask_of_another_size(brightest_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mask\.png: 30 × 40 pixels, the image has 40 × 30"):
         predict([tmp_path / "a.png"], model=brightest_file, out=tmp_path / "maps", compare=mask)
     assert list((tmp_path / "maps").iterdir()) == []
+
+
+def test_masks_that_cannot_be_read_are_said_before_the_work(
+    brightest: Model, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers that mean nothing stop all; beside damaged masks the others are mapped."""
+    for name in "ab":
+        image, labels = coloured(70, 40)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        write_mask(tmp_path / f"cut/{name}.png", labels)
+        (tmp_path / "numbers").mkdir(exist_ok=True)
+        Image.fromarray(labels * 7 + 5).save(tmp_path / f"numbers/{name}.png")
+    photos, options = [tmp_path / "a.png", tmp_path / "b.png"], {"model": brightest_file}
+    network, out = brightest.generator.network, tmp_path / "maps"
+    assert isinstance(network, BrightestBand)
+    with pytest.raises(InputError, match=r"numbers: most pixels of its masks"):
+        predict(photos, out=out, compare=tmp_path / "numbers", **options)
+    assert "Left out" not in capsys.readouterr().out
+    for name, message in (("a", r"^1 of 2 .* \(the others are in"), ("b", r"^2 of 2 .* mapped: ")):
+        mask = tmp_path / f"cut/{name}.png"
+        mask.write_bytes(mask.read_bytes()[:-400])
+        network.tiles = 0
+        with pytest.raises(InputError, match=message):
+            predict(photos, out=out, compare=tmp_path / "cut", overwrite=True, **options)
+        assert f"Left out: {mask}: the mask cannot be read" in capsys.readouterr().out
+    assert network.tiles == 0
+    assert not list(out.glob(".*"))
 
 
 def test_masks_of_numbers_tell_together_what_they_are(

@@ -263,6 +263,21 @@ def test_rows_and_columns_of_other_names_need_a_place_of_their_own(
     assert [len(image.patches) for image in find_inputs([tmp_path / "images"])] == [0] * 4
 
 
+@pytest.mark.parametrize("y", [9_160_000, 64])
+def test_names_in_metres_place_no_patches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], y: int
+) -> None:
+    """How large a metre is, and that north is up, no name tells."""
+    (tmp_path / "images").mkdir()
+    for row, column in np.ndindex(2, 2):
+        name = f"field_x{434_000 + 32 * column}_y{y + 32 * row}.png"
+        Image.fromarray(coloured(32, 32)[0]).save(tmp_path / "images" / name)
+    assert [len(image.patches) for image in find_inputs([tmp_path])] == [0] * 4
+    said = capsys.readouterr().out
+    assert said.count("coordinates, not pixels; its images are mapped one by one") == 1
+    assert "are patches of field" not in said
+
+
 def test_large_tiles_are_images_of_their_own(tmp_path: Path) -> None:
     for column in range(2):
         place = rasterio.Affine.translation(4e5 + 110 * column, 9e6) * rasterio.Affine.scale(

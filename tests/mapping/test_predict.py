@@ -6,6 +6,7 @@ class, nodata where it was and nowhere else.
 
 import csv
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,62 @@ def test_gsd_beside_a_crs_is_spoken_of(
     [result] = predict([path], model=brightest_file, out=tmp_path / "maps", gsd=5)
     assert "--gsd 5 is not needed: its CRS tells 0.1 m" in capsys.readouterr().out
     np.testing.assert_allclose(result.square_metres, result.pixels * 0.01, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nodata": float("nan")}, "^--nodata nan: no pixel can hold it"),
+        ({"nodata": -1}, "^--nodata -1: no pixel can hold it"),
+        ({"nodata": 300}, r"field\.tif: --nodata 300: its values are 8-bit, 0 to 255"),
+        ({"batch_size": 0}, "^--batch-size 0: must be 1 or more"),
+        ({"gsd": float("inf")}, "^--gsd inf: must be metres a pixel"),
+        ({"min_area": 3}, "^--min-area 3: there are no --polygons whose it could be"),
+    ],
+)
+def test_values_without_effect_are_refused(
+    brightest_file: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = striped(tmp_path / "field", coloured(60, 50)[0])
+    with pytest.raises(InputError, match=message):
+        predict([path], model=brightest_file, out=tmp_path / "maps", **options)
+    assert not (tmp_path / "maps").exists() or not list((tmp_path / "maps").iterdir())
+
+
+def test_nodata_of_patches_and_of_16_bits(brightest_file: Path, tmp_path: Path) -> None:
+    image = coloured(64, 64)[0]
+    (tmp_path / "images").mkdir()
+    for row in range(2):
+        patch = Image.fromarray(image[32 * row : 32 * row + 32])
+        patch.save(tmp_path / f"images/field_patch_{row}_0.png")
+    with pytest.raises(InputError, match="--nodata 300: its values are 8-bit"):
+        predict([tmp_path / "images"], model=brightest_file, out=tmp_path / "maps", nodata=300)
+    wide = sixteen_bit(tmp_path / "wide", image)
+    [result] = predict([wide], model=brightest_file, out=tmp_path / "maps", nodata=300)
+    assert result.pixels.sum() == image[..., 0].size
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
+@pytest.mark.parametrize("kind", ["polygons", "zones"])
+def test_a_disk_that_fills_while_a_geopackage_is_written(
+    brightest_file: Path, tmp_path: Path, kind: str
+) -> None:
+    import resource
+
+    path = striped(tmp_path / "field", coloured(60, 50)[0])
+    predict([path], model=brightest_file, out=tmp_path / "first", polygons=True)
+    layer = tmp_path / "first/field_polygons.gpkg"
+    given = {"model": brightest_file, kind: layer if kind == "zones" else True}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(WorkError, match=r"field\.tif: its map could not be written \("):
+            predict([path], out=tmp_path / "maps", **given)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == [".partial-field"]
+    predict([path], out=tmp_path / "maps", **given)
+    assert not (tmp_path / "maps/.partial-field").exists()
 
 
 def test_the_models_white_level_is_taken_and_another_may_be_asked_for(

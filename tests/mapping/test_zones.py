@@ -1,6 +1,7 @@
 """Zones: their names, which pixels are in them, and what is written, against exact geometry."""
 
 import csv
+import json
 import shutil
 import subprocess
 from itertools import pairwise
@@ -217,6 +218,47 @@ def test_all_folders_of_a_kml_are_one_map(
         read_zones(path, layer="Gates")
 
 
+def write_geojson(path: Path, geometries: list[Any], columns: dict[str, list[Any]]) -> Path:
+    features = [
+        {
+            "type": "Feature",
+            "properties": {name: values[number] for name, values in columns.items()},
+            "geometry": shapely.geometry.mapping(one),
+        }
+        for number, one in enumerate(geometries)
+    ]
+    collection = {"type": "FeatureCollection", "features": features}
+    path.write_text(json.dumps(collection), encoding="utf-8")
+    return path
+
+
+def test_columns_of_lists_do_not_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = [[1, 2], [1.5], ["a", "b"], [2**40], [True, False], [], [[1], [2]], {"a": 1}]
+    columns = {f"list {number}": [values, None, values] for number, values in enumerate(lists)}
+    path = write_geojson(tmp_path / "z.geojson", SQUARES, columns | {"block": ["a", "b", "c"]})
+    for field in (None, "block"):
+        assert read_zones(path, field).names.tolist() == ["a", "b", "c"]
+    assert "called by their column block" in capsys.readouterr().out
+    with pytest.raises(InputError, match="has no column list 0; --zone-field takes one of"):
+        read_zones(path, "list 0")
+    path = write_geojson(tmp_path / "only.geojson", SQUARES, {"tags": [[1], [2], [3]]})
+    assert read_zones(path).names.tolist() == [0, 1, 2]
+
+
+def test_coordinates_that_are_no_degrees(brightest_file: Path, tmp_path: Path) -> None:
+    """A GeoJSON in metres without "crs", and one with latitude first."""
+    image = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(40, 40)[0], 2, 0), crs=UTM)
+    metres, swapped = shapely.box(434_000, 8_999_996, 434_004, 9e6), shapely.box(-8, 110, -7, 111)
+    for number, box in enumerate((metres, swapped)):
+        path = write_geojson(tmp_path / f"{number}.geojson", [box], {"name": ["a"]})
+        with pytest.raises(InputError, match=r"json: its coordinates, such as -?\d+, \d+, are no"):
+            predict([image], model=brightest_file, out=tmp_path / "maps", zones=path)
+    assert not (tmp_path / "maps").exists()
+    # One zone in the wrong place is said, and the others are measured.
+    path = write_geojson(tmp_path / "z.geojson", [*SQUARES, metres], {"name": list("abcd")})
+    assert len(read_zones(path).names) == 4
+
+
 def test_several_layers_of_polygons_are_asked_about(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "z.gpkg", [shapely.Point(0, 0)], {"n": [1]}, "wells")
     write_layer(path, SQUARES, {"name": ["a", "b", "c"]}, "fields")
@@ -391,11 +433,12 @@ def test_zones_beyond_the_images_crs_are_said(capsys: pytest.CaptureFixture[str]
     source = source_of(image)
     crs = CRS.from_user_input(UTM)
     source = type(source)(source.path, SIDE, SIDE, crs, TURNS[0], source.read)
-    degrees = np.array([shapely.box(110, -8, 111, -7), shapely.box(110, 80, 111, 95)])
-    numbers = np.arange(2)
+    boxes = [(110, -8, 111, -7), (110, 80, 111, 95), (110, 91, 111, 95)]
+    degrees = np.array([shapely.box(*box) for box in boxes])
+    numbers = np.arange(3)
     zones = Zones(Path("z.gpkg"), numbers, numbers, None, degrees, "EPSG:4326")
     placed = place_zones(zones, source)
-    assert "1 zone beyond what the CRS of array.tif is for" in capsys.readouterr().out
+    assert "2 zones beyond what the CRS of array.tif is for" in capsys.readouterr().out
     labels = np.zeros((SIDE, SIDE), np.uint8)
     found, covered = measure_zones(
         placed,
@@ -405,7 +448,10 @@ def test_zones_beyond_the_images_crs_are_said(capsys: pytest.CaptureFixture[str]
         Validation(None, ""),
         MAPPING,
     )
-    assert [areas.pixels.sum() for areas in found] == [SIDE**2, 0] and covered[1] == 0
+    assert [areas.pixels.sum() for areas in found] == [SIDE**2, 0, 0] and not covered[1:].any()
+    zones = Zones(Path("z.gpkg"), numbers[1:], numbers[1:], None, degrees[1:], "EPSG:4326")
+    with pytest.raises(InputError, match=r"z\.gpkg: lies beyond what the CRS of array\.tif is for"):
+        place_zones(zones, source)
 
 
 # ------------------------------------------------------------------ what is written
