@@ -27,18 +27,21 @@ from salakseg.mask_numbers import (
     meaning,
     nearest_rows,
     numbers_of,
+    read_otherwise,
     understand_masks,
 )
 from salakseg.mask_values import (
     LEAST_NUMBER,
     MOST_NUMBER,
     NO_CLASS,
+    NUMBERS_SHOWN,
     Color,
     Reading,
     Row,
     Understood,
     in_words,
     is_number,
+    too_much_unknown,
 )
 from salakseg.masks import LEAST, MOST, StoredMask, open_mask, packed
 
@@ -48,6 +51,10 @@ MAX_CLASSES = 254
 UNKNOWN = 254
 # A mask drawn on a picture that was scaled in between is often a pixel or two off its photograph.
 MASK_SIZE_TOLERANCE = 2
+SAY = (
+    "save them in the colours of the classes (RGB), or for eval --data put a class_mapping.csv "
+    "with a column mask_value into DATA"
+)
 
 
 @dataclass(frozen=True)
@@ -382,27 +389,61 @@ def understood(
 def understood_files(
     masks: Sequence[Path], mapping: ClassMapping
 ) -> tuple[ClassMapping, Understood | None]:
-    """As `understood`, of mask files.
+    """As `understood`, of mask files that are scored against; also where the mapping has a reading
+    already, with what the numbers are by it and what speaks against that.
 
     Raises:
-        InputError: a file that cannot be read; numbers that could mean two things, or most of which
-            the mapping's reading does not hold.
+        InputError: a file that cannot be read; numbers that could mean two things; too many colours
+            or numbers that the mapping, or its reading, does not hold.
     """
     numbers = []
+    pixels: Counter[int] = Counter()  # by class index
+    unknown: Counter[str] = Counter()
     for path in masks:
         with open_mask(path) as stored:
             if not stored.has_colors:
                 numbers.append(numbers_of(stored, stored.strips(), mapping.rows))
-    mapping, found = understood(numbers, mapping)
-    counts: Counter[int] = Counter()
-    unknown = 0
-    for one in numbers if mapping.reading is not None else ():
-        counts.update(one.counts)
-        unknown += sum(meaning(one, mapping.rows, mapping.reading).unknown.values())
-    if unknown > counts.total() / 2:
-        raise InputError(
-            f"{masks[0].parent}: most pixels of its masks hold numbers that stand for no class "
-            f"({in_words(counts, mapping.reading or {}, mapping.rows)}), by how the masks that the "
-            "model was trained on were read; save them in the colours of the classes (RGB)"
+                continue
+            for _, values, valid in stored.strips():
+                part = labels_of_colors(values, valid, mapping, stored.lossy)
+                pixels.update(dict(enumerate(np.bincount(part.labels.ravel()).tolist())))
+                unknown.update(part.unknown)
+    where = masks[0].parent
+    try:
+        mapping, found = understood(numbers, mapping)
+        for one in numbers:
+            read = meaning(one, mapping.rows, mapping.reading)
+            for number, row in read.rows.items():
+                pixels[mapping.index_of(row)] += one.counts[number]
+            pixels[IGNORE_INDEX] += sum(read.unknown.values())
+            unknown.update(read.unknown)
+    except InputError as error:
+        raise InputError(f"{where}: {error}; {SAY}") from error
+    if found is not None and found.grave:
+        raise InputError(f"{where}: its masks hold {found.words}: {found.doubt}; {SAY}")
+    if found is None and numbers and mapping.reading is not None:
+        counts: Counter[int] = Counter()
+        for one in numbers:
+            counts.update(one.counts)
+        words = in_words(counts, mapping.reading, mapping.rows)
+        otherwise = read_otherwise(numbers, mapping.rows, mapping.reading)
+        found = Understood(
+            mapping.reading,
+            f"{words} (as said, or as the model's masks were)",
+            f"by themselves they would be {otherwise}" if otherwise else "",
         )
+    classes = sum(count > 0 for index, count in pixels.items() if index != IGNORE_INDEX)
+    if too_much_unknown(unknown.total(), pixels.total(), classes):
+        total = pixels.total()
+        common = dict(sorted(unknown.most_common(NUMBERS_SHOWN)))
+        named = [f"{name} = unknown ({count / total:.0%})" for name, count in common.items()]
+        raise InputError(
+            f"{where}: {unknown.total() / total:.0%} of the pixels of its masks hold "
+            f"colours or numbers that stand for no class ({', '.join(named)}), by how the masks "
+            f"that the model was trained on were read; {SAY}"
+        )
+    if unknown:
+        left_out = f"{unknown.total():,} pixels of unknown colours in the masks are not scored"
+        found = found or Understood({}, "")
+        found = replace(found, doubt="; ".join(filter(None, [found.doubt, left_out])))
     return mapping, found

@@ -11,7 +11,36 @@ from pathlib import Path
 
 from salakseg.errors import InputError, WorkError
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_SCAN = 0xDA  # the segment after which the picture's own data begin
+
 _locked: set[Path] = set()
+
+
+def jpeg_is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG file ends, or goes on with something else, before its picture does. Decoders
+    make up the rest in silence. What some cameras append after the picture is no matter."""
+    if content.endswith(JPEG_END):
+        return False
+    place = len(JPEG_START)
+    while content[place : place + 1] == b"\xff":
+        kind, length = content[place + 1 : place + 2], content[place + 2 : place + 4]
+        place += 1 if kind == b"\xff" else 2 + int.from_bytes(length, "big")
+        if kind == bytes([JPEG_SCAN]):
+            return JPEG_END not in content[place:]
+    return True
+
+
+def is_cut_off_jpeg(path: Path) -> bool:
+    """Whether a file is a JPEG, and cut off; most are read at their ends alone."""
+    with path.open("rb") as file:
+        if file.read(2) != JPEG_START:
+            return False
+        file.seek(-2, os.SEEK_END)
+        if file.read() == JPEG_END:
+            return False
+        file.seek(0)
+        return jpeg_is_cut_off(file.read())
 
 
 @contextmanager

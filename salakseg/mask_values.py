@@ -5,6 +5,8 @@ file tells too little: a mask that holds 0 and 255 alone may lack all classes bu
 of many masks of two classes. So `understand` is given what all masks of a data set hold.
 """
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +24,10 @@ NUMBERS_SHOWN = 12
 # Numbers that no reading explains, where they are no strays any more.
 MUCH = 0.05
 NEARLY_ALL = 0.9
+NODATA_IS_0 = "take away that it is nodata in the files (gdal_edit.py -unsetnodata FILE.tif)"
+# More unknown colours or numbers than this, and it is the mapping that is wrong, not the masks; or
+# than `MUCH` where the masks hold a single class, which the others are unlikely to be by chance.
+MAX_UNKNOWN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,15 @@ class Understood:
     grave: bool = False
 
 
-def understand(counts: Mapping[int, int], rows: tuple[Row, ...]) -> Understood:
+def understand(
+    counts: Mapping[int, int], rows: tuple[Row, ...], nothing_is_0: bool = False
+) -> Understood:
     """Decide what the numbers of a data set's masks stand for, by the table in docs/data.md.
 
     Args:
         counts: number → pixels, of all masks together.
         rows: of the class mapping.
+        nothing_is_0: there are pixels of 0 besides, and the files say that 0 is nodata.
 
     Raises:
         InputError: they are row numbers and class colours alike.
@@ -57,7 +66,7 @@ def understand(counts: Mapping[int, int], rows: tuple[Row, ...]) -> Understood:
     # With smooth edges there are others between, but 1 alone is the second row.
     two = 0 in most and set(most) != {0, 1} and set(found) - set(most) != {1}
     if size == len(most) == 2 and two and covered >= NEARLY_ALL and not colored:
-        reading, why = _two_values(max(most), rows), "two values, two classes"
+        reading, why = two_values(max(most), rows), "two values, two classes"
     elif size in numbers and numbers <= set(range(size + 1)) and not colored:
         reading, why = row_numbers(size, 1), "row numbers from 1"
     else:
@@ -66,6 +75,8 @@ def understand(counts: Mapping[int, int], rows: tuple[Row, ...]) -> Understood:
     learnt = {row for n in numbers if (row := reading.get(n)) is not None and not rows[row][2]}
     unknown = sum(found[n] for n in numbers - reading.keys())
     unsaid = {n for n in found if n in reading and reading[n] is None}
+    by_index = dict(enumerate(row for row, (_, _, ignored) in enumerate(rows) if not ignored))
+    held = counts.keys() - {NO_CLASS, LEAST_NUMBER}
     doubt, grave = "", False
     if strays == {size} and 0 in found and numbers <= set(range(size)):
         grave = True
@@ -73,23 +84,29 @@ def understand(counts: Mapping[int, int], rows: tuple[Row, ...]) -> Understood:
             f"{size} stands in {counts[size]:,} of {total:,} pixels: either the {size} classes are "
             "numbered from 1 (say --mask-offset 1), or these are slips (say --mask-offset 0)"
         )
+    elif why == "row numbers" and held <= by_index.keys() and any(by_index[n] != n for n in held):
+        grave = len(learnt) < 2
+        doubt = (
+            f"no mask holds more than {max(held)}; if they count the classes without the ignored "
+            "ones, as maps of salakseg predict do, say "
+            + mask_values_option({n: rows[row][0] for n, row in by_index.items()})
+            + "; if they are row numbers, say --mask-offset 0"
+        )
     elif len(learnt) < 2 and unknown >= MUCH * total:
         grave = True
         names = [name if covered > 1 / 2 else "CLASS" for name, _, _ in rows[:NUMBERS_SHOWN]]
-        doubt = "say what they are, as in --mask-values " + ",".join(
-            f"{n}:{name}" for n, name in zip(sorted(most), names, strict=False)
-        )
-    elif len(learnt) < 2 and numbers and unsaid:
+        named = dict(zip(sorted(most), names, strict=False))
+        doubt = f"say what they are, as in {mask_values_option(named)}"
+    elif len(learnt) < 2 and numbers and (unsaid or nothing_is_0):
         grave = True
-        known = ",".join(
-            f"{n}:{rows[row][0]}"
-            for n, row in sorted(reading.items())
-            if n in found and row is not None
-        )
-        one = max(unsaid)
+        known = {
+            n: rows[row][0] for n, row in sorted(reading.items()) if n in found and row is not None
+        }
+        one = max(unsaid, default=0)
+        name_it = f"name it: {mask_values_option(known | {one: 'CLASS'})}"
         doubt = (
-            f"a single class; if {one} is none, say --mask-values {known}; if it is one, name it: "
-            f"--mask-values {known},{one}:CLASS"
+            f"a single class; if {one} is none, say {mask_values_option(known)}; if it is one, "
+            + (name_it if unsaid else NODATA_IS_0)
         )
     elif why == "row numbers from 1" and 0 in found:
         doubt = (
@@ -97,7 +114,8 @@ def understand(counts: Mapping[int, int], rows: tuple[Row, ...]) -> Understood:
             f"classes; if 0 is {first}, say --mask-offset 0"
         )
     elif why == "row numbers" and numbers and 0 not in counts and not rows[0][2]:
-        doubt = f"no mask holds a 0, {first}; if 1 is {first}, say --mask-offset 1"
+        of_0 = f"if 0 is {first}, {NODATA_IS_0}" if nothing_is_0 else f"no mask holds a 0, {first}"
+        doubt = f"{of_0}; if 1 is {first}, say --mask-offset 1"
     return Understood(reading, f"{in_words(found, reading, rows)} ({why})", doubt, grave)
 
 
@@ -140,7 +158,12 @@ def row_numbers(size: int, offset: int = 0) -> Reading:
     return nothing | {row + offset: row for row in range(size)}
 
 
-def _two_values(high: int, rows: tuple[Row, ...]) -> Reading:
+def too_much_unknown(unknown: int, total: int, classes: int) -> bool:
+    """Whether unknown pixels, among those of so many classes, are too many to be left out."""
+    return unknown > (MAX_UNKNOWN_SHARE if classes > 1 else MUCH) * total
+
+
+def two_values(high: int, rows: tuple[Row, ...]) -> Reading:
     """0 and `high` by the two rows: black or called background is 0, white is `high`, else by
     their order."""
     second_is_0 = (
@@ -165,6 +188,15 @@ def in_words(counts: Mapping[int, int], reading: Reading, rows: tuple[Row, ...])
     return ", ".join([*texts, "…"] if len(counts) > NUMBERS_SHOWN else texts)
 
 
+def mask_values_option(names: Mapping[int, str]) -> str:
+    """`--mask-values "0:Land,255:Water, deep"` as it can be typed; number → name of the class."""
+    text = ",".join(f"{number}:{name}" for number, name in names.items())
+    if text != shlex.quote(text):
+        # Double quotes are quotes in the shells of Windows too.
+        text = shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
+    return f"--mask-values {text}"
+
+
 def parse_values(text: str, rows: tuple[Row, ...]) -> Reading:
     """`--mask-values 0:Land,255:Water` → a reading; `-` or `ignore` for no class.
 
@@ -174,7 +206,8 @@ def parse_values(text: str, rows: tuple[Row, ...]) -> Reading:
     names = {name.casefold(): row for row, (name, _, _) in enumerate(rows)}
     names |= {name: row for row, (name, _, _) in enumerate(rows)}
     reading: Reading = {}
-    for part in text.split(","):
+    # Names may have commas: a new pair begins where a number and a colon follow.
+    for part in re.split(r",(?=\s*-?\d+\s*:)", text):
         number, _, name = (word.strip() for word in part.partition(":"))
         where = f"--mask-values {part.strip()}"
         if not is_number(number):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.errors import InputError
+from salakseg.files import is_cut_off_jpeg
 
 STRIP = 1024  # rows read at a time
 # What Pillow may take to decode a file, which it does as a whole.
@@ -28,6 +29,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LOSSY_FORMATS = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 BLACK, WHITE = 0x000000, 0xFFFFFF
+GREY = 0x010101  # a level of grey times this is the packed colour
 NO_CLASS = 255
 # Numbers outside of these bounds are taken for the bound.
 LEAST, MOST = -2, 65536
@@ -48,7 +50,8 @@ class StoredMask:
             and 1 (white). Raises `InputError` where the file is damaged.
         palette: uint32 (N,), the colours of the numbers 0 … N-1; None without a palette.
         lossy: compressed in a way that smears, such as JPEG.
-        turned: has an orientation tag by which viewers turn it.
+        turned: has an orientation tag by which viewers turn it; not known of TIFF.
+        nothing: the one number that the file says holds nothing; None: none, or several.
     """
 
     width: int
@@ -58,6 +61,7 @@ class StoredMask:
     palette: NDArray[np.uint32] | None = None
     lossy: bool = False
     turned: bool = False
+    nothing: float | None = None
 
     @property
     def has_colors(self) -> bool:
@@ -183,6 +187,8 @@ def as_image(
 
 
 def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
+    if image.format in ("JPEG", "MPO") and is_cut_off_jpeg(path):
+        raise InputError(f"{path}: the mask cannot be read (the file is cut off)")
     mode, clear = image.mode, image.info.get("transparency")
     if mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         raise _holds_no_classes(path, f"images of the kind {mode!r}")
@@ -224,15 +230,17 @@ def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
         else:
             values = (pixels > 0).astype(np.uint8) if mode == "1" else pixels // step
             if clear is not None:
-                valid = values != clear
+                # Pillow has 1 as 255 here as well.
+                valid = values != ((clear > 0) if mode == "1" else clear)
         return values, valid
 
     kind = {"1": "1-bit", "L": "grey", "LA": "grey", "P": "palette"}.get(mode, mode)
     # Only where there is any: asking a PNG for it decodes the whole picture.
     orientation = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
     lossy = image.format in LOSSY_FORMATS
-    stored = StoredMask(*image.size, kind, read, palette, lossy, orientation != 1)
-    return _of_two_levels(stored)
+    nothing = clear if mode == "L" else None
+    stored = StoredMask(*image.size, kind, read, palette, lossy, orientation != 1, nothing)
+    return _with_plain_levels(stored)
 
 
 def _palette_of_image(image: Image.Image) -> NDArray[np.uint32]:
@@ -243,9 +251,15 @@ def _palette_of_image(image: Image.Image) -> NDArray[np.uint32]:
     return packed(np.array(small.getpalette(), np.uint8).reshape(-1, 3))
 
 
-def _of_two_levels(stored: StoredMask) -> StoredMask:
-    """A palette of black and white alone, in any order, is what 1-bit grey is."""
-    if stored.palette is None or set(stored.palette.tolist()) != {BLACK, WHITE}:
+def _with_plain_levels(stored: StoredMask) -> StoredMask:
+    """A palette of black and white alone, in any order, is what 1-bit grey is; one whose entries
+    are the greys of their own numbers is none."""
+    if stored.palette is None:
+        return stored
+    entries = np.arange(len(stored.palette), dtype=np.uint32)
+    if len(entries) > 2 and (stored.palette == entries * np.uint32(GREY)).all():
+        return replace(stored, kind="grey", palette=None)
+    if set(stored.palette.tolist()) != {BLACK, WHITE}:
         return stored
     levels = (stored.palette == WHITE).astype(np.uint8)
 
@@ -312,8 +326,9 @@ def _of_raster(path: Path, raster: Any) -> StoredMask:
     lossy = "JPEG" in tags.get("COMPRESSION", "") or (
         tags.get("COMPRESSION_REVERSIBILITY", "") == "LOSSY"
     )
-    stored = StoredMask(raster.width, raster.height, kind, read, palette, lossy)
-    return _of_two_levels(stored)
+    nothing = marks[0] if marked and len(bands) == 1 else None
+    stored = StoredMask(raster.width, raster.height, kind, read, palette, lossy, nothing=nothing)
+    return _with_plain_levels(stored)
 
 
 def _palette_of_raster(raster: Any) -> NDArray[np.uint32] | None:

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     atomic_path,
     flush,
     format_bytes,
+    is_cut_off_jpeg,
     lock_folder,
     require_disk_space,
     require_folder,
@@ -166,3 +169,23 @@ def test_the_end_of_a_child_does_not_end_the_lock(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             lock_folder(tmp_path, "training").__enter__()
         process.kill()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_jpeg_is_cut_off_where_its_picture_does_not_end(tmp_path: Path, options: dict) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path, small = tmp_path / "a.jpg", tmp_path / "small.jpg"
+    Image.fromarray(noise[:8, :8]).save(small)
+    # As cameras have it: a small whole JPEG in the header.
+    exif = b"Exif\0\0" + small.read_bytes()
+    Image.fromarray(noise).save(path, exif=exif, **options)
+    whole = path.read_bytes()
+    assert not is_cut_off_jpeg(path)
+    for more in (b"\0" * 10_000, small.read_bytes(), b"\xff"):
+        path.write_bytes(whole + more)
+        assert not is_cut_off_jpeg(path)
+    for rest in (b"", bytes(len(whole) // 2), b"\xff\0" * 4000):
+        path.write_bytes(whole[: len(whole) // 2] + rest)
+        assert is_cut_off_jpeg(path)
+    path.write_bytes(b"II*\0")
+    assert not is_cut_off_jpeg(path)

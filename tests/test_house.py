@@ -18,7 +18,8 @@ FLOORS = (
     ("classes", "device"),
     ("mask_numbers",),
     ("mask_values",),
-    ("masks", "files"),
+    ("masks",),
+    ("files",),
     ("metrics", "console", "signals"),
     ("errors", "version"),
 )

@@ -1,5 +1,7 @@
 """What numbers in masks stand for: each rule of docs/data.md, and what is said where in doubt."""
 
+import shlex
+
 import pytest
 
 from salakseg.errors import InputError
@@ -8,6 +10,7 @@ from salakseg.mask_values import (
     Understood,
     by_color_or_row,
     in_words,
+    mask_values_option,
     parse_values,
     row_numbers,
     understand,
@@ -22,6 +25,7 @@ def rows(*classes: tuple[str, tuple[int, int, int]]) -> tuple[Row, ...]:
 
 
 TWO, THREE = rows(WATER, ROAD), rows(WATER, ROAD, TREES)
+VOID_FIRST = (("void", (9, 9, 9), True), *THREE)
 
 
 def evenly(*numbers: int) -> dict[int, int]:
@@ -91,6 +95,13 @@ def test_how_it_was_understood_is_said_with_shares() -> None:
     [
         (evenly(0, 1, 2, 3), THREE, "0 is taken for not labelled, .* --mask-offset 0"),
         (evenly(1, 2), THREE, "no mask holds a 0, water; if 1 is water, say --mask-offset 1"),
+        (
+            evenly(0, 1, 2),
+            VOID_FIRST,
+            "more than 2; if they count the classes without the ignored "
+            "ones, .* say --mask-values 0:water,1:road,2:trees; if .* row .* --mask-offset 0",
+        ),
+        (evenly(1, 2, 255), VOID_FIRST, "more than 2; if they count .* --mask-offset 0"),
     ],
 )
 def test_doubts_are_said(numbers: dict[int, int], of: tuple[Row, ...], doubt: str) -> None:
@@ -108,6 +119,7 @@ def test_doubts_are_said(numbers: dict[int, int], of: tuple[Row, ...], doubt: st
         (evenly(0, 3), THREE, "if 0 is none, say --mask-values 3:trees"),
         (evenly(0, 127, 255), THREE, "--mask-values 0:water,127:road,255:trees"),
         (evenly(0, 100), THREE, "--mask-values 0:water,100:road"),
+        (evenly(0, 1), VOID_FIRST, "more than 1; .* --mask-values 0:water,1:road,2:trees; "),
         (evenly(*range(7, 100, 7)), THREE, "as in --mask-values 7:CLASS,14:CLASS"),
         (evenly(0, 1, 2) | {3: 1}, THREE, "3 stands in 1 of .* --mask-offset 1.* --mask-offset 0"),
     ],
@@ -157,3 +169,31 @@ def test_readings_that_are_said() -> None:
 def test_readings_that_say_nothing(text: str, message: str) -> None:
     with pytest.raises(InputError, match=f"--mask-values .*{message}"):
         parse_values(text, TWO)
+
+
+def test_a_first_row_that_is_ignored_is_no_doubt_where_the_last_class_comes() -> None:
+    for numbers in (evenly(0, 1, 2, 3), evenly(1, 2, 3), evenly(0, 1, 2) | {3: 1}):
+        assert understand(numbers, VOID_FIRST).doubt == ""
+    void_last = (*THREE, ("void", (9, 9, 9), True))
+    assert understand(evenly(0, 1, 2), void_last).doubt == ""
+
+
+def test_a_0_that_is_nodata_is_not_called_absent() -> None:
+    found = understand(evenly(1, 2), THREE, nothing_is_0=True)
+    assert not found.grave
+    assert "no mask holds a 0" not in found.doubt
+    assert "if 0 is water, take away that it is nodata in the files" in found.doubt
+    found = understand(evenly(1), TWO, nothing_is_0=True)
+    assert found.grave
+    assert "if 0 is none, say --mask-values 1:road; if it is one, take away that" in found.doubt
+    assert understand(evenly(1, 2, 3), THREE, nothing_is_0=True).doubt == ""
+
+
+@pytest.mark.parametrize(
+    "names", [("soil", "water"), ("bare soil", "still, deep"), ("a", "1, 2"), ('24" pot', "ü$x")]
+)
+def test_what_is_to_be_typed_can_be_typed(names: tuple[str, str]) -> None:
+    of = rows(*((name, (n, 0, 0)) for n, name in enumerate(names)))
+    option, text = shlex.split(mask_values_option(dict(enumerate(names))))
+    assert option == "--mask-values"
+    assert parse_values(text, of) == {255: None, 0: 0, 1: 1}

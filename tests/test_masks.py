@@ -33,7 +33,7 @@ def pillow(pixels: np.ndarray, palette: np.ndarray | None = None, **options: Any
 
 def gdal(bands: np.ndarray, interpretation: tuple[str, ...] = (), **options: Any) -> Made:
     bands = bands if bands.ndim == 3 else bands[None]
-    driver = options.pop("driver", "GTiff")
+    driver, table = options.pop("driver", "GTiff"), options.pop("colormap", None)
 
     def write(path: Path) -> None:
         count, height, width = bands.shape
@@ -42,6 +42,8 @@ def gdal(bands: np.ndarray, interpretation: tuple[str, ...] = (), **options: Any
             if interpretation:
                 raster.colorinterp = [ColorInterp[name] for name in interpretation]
             raster.write(bands)
+            if table:
+                raster.write_colormap(1, table)
 
     return write
 
@@ -69,6 +71,8 @@ ALPHA = np.where(FIRST_ROW, 255, 0).astype(np.uint8)
     [
         (pillow(ROWS), "grey", ALL),
         (pillow(ROWS, transparency=2), "grey", NOT_2),
+        (pillow(ROWS, np.repeat(np.arange(256), 3)), "grey", ALL),
+        (gdal(ROWS, colormap={n: (n, n, n, 255) for n in range(256)}), "grey", ALL),
         (pillow(np.dstack([ROWS, ALPHA])), "grey", FIRST_ROW),
         (pillow(ROWS.astype(np.uint16), transparency=2), "grey", NOT_2),
         (pillow(ROWS, TABLE), "palette", ALL),
@@ -280,3 +284,33 @@ def test_what_other_programs_leave_out_is_what_holds_nothing(tmp_path: Path) -> 
         assert stored.kind == kind
         if kind == "grey":
             assert (np.asarray(Image.open(tmp_path / "m.png"))[~valid] == 255).all()
+
+
+def test_a_transparent_level_of_one_bit_holds_nothing(tmp_path: Path) -> None:
+    for level in (0, 1):
+        Image.fromarray(ROWS % 2 == 1).save(tmp_path / "m.png", transparency=level)
+        values, valid, stored = read(tmp_path / "m.png")
+        assert stored.kind == "1-bit"
+        np.testing.assert_array_equal(values, ROWS % 2)
+        np.testing.assert_array_equal(valid, level != ROWS % 2)
+
+
+def test_the_number_that_stands_for_nothing_is_told(tmp_path: Path) -> None:
+    made: list[tuple[Made, float | None]] = [
+        (pillow(ROWS), None),
+        (pillow(ROWS, transparency=2), 2),
+        (gdal(ROWS, nodata=0), 0),
+        (gdal(ROWS), None),
+    ]
+    for make, nothing in made:
+        make(tmp_path / "m")
+        assert read(tmp_path / "m")[2].nothing == nothing
+
+
+def test_a_jpeg_mask_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.uint8) * 255
+    Image.fromarray(noise).save(tmp_path / "m.jpg")
+    content = (tmp_path / "m.jpg").read_bytes()
+    (tmp_path / "m.jpg").write_bytes(content[:-900] + bytes(900))
+    with pytest.raises(InputError, match=r"m\.jpg: the mask cannot be read .*cut off"):
+        read(tmp_path / "m.jpg")

@@ -20,6 +20,7 @@ from salakseg.classes import ClassMapping
 from salakseg.data.checks import (
     GuessCheck,
     ImageCheck,
+    ImageItem,
     MaskCheck,
     MaskItem,
     check_images,
@@ -28,6 +29,7 @@ from salakseg.data.checks import (
     counted,
     footprints,
     hash_files,
+    told_of,
 )
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.
 TOO_NEW = 2_000_000_000  # nanoseconds
+CODE = ("masks.py", "mask_numbers.py", "classes.py", "files.py", "data/checks.py")
 FASTEST = 1  # gzip's level
 
 
@@ -69,10 +72,16 @@ class CheckCache:
         self._news = False
         self._masks_before: dict[str, Any] = {}
 
-    def images(self, workers: Workers, names: Sequence[str]) -> list[ImageCheck]:
-        """As `checks.check_images`."""
+    def images(
+        self, workers: Workers, names: Sequence[str], beside: Sequence[bool]
+    ) -> list[ImageCheck]:
+        """As `checks.check_images`; `beside`: whether files beside an image may tell more of it."""
+        items: list[ImageItem] = [
+            (name, told_of(self._data / name) if more else 0)
+            for name, more in zip(names, beside, strict=True)
+        ]
         found = self._look_up(
-            "images", names, names, lambda unknown: check_images(workers, self._data, unknown)
+            "images", names, items, lambda unknown: check_images(workers, self._data, unknown)
         )
         return [ImageCheck(*check) for check in found]
 
@@ -175,8 +184,9 @@ class CheckCache:
                 state = [file.st_mtime_ns, file.st_size]
             except OSError:
                 state = []
-            if state and kind in ("masks", "guesses"):
-                state += item[1:]  # the size of the image; the mask and its state
+            # What is told beside the image; the size of the image; the mask and its state.
+            if state and kind in ("images", "masks", "guesses"):
+                state += item[1:]
             entry = known.get(name)
             if entry is not None and entry[0] == state:
                 results[place] = entry[1]
@@ -209,7 +219,7 @@ def _version_of_the_checks() -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("pillow", "rasterio")]
     version = hashlib.sha256(" ".join(versions).encode())
     root = Path(__file__).parents[1]
-    code = (root / name for name in ("masks.py", "classes.py", "data/checks.py"))
+    code = (root / name for name in CODE)
     for path in (*code, *sorted(root.glob("imagery/*.py"))):
         version.update(path.read_bytes())
     return version.hexdigest()

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +31,9 @@ from salakseg.classes import (
 )
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
-from salakseg.imagery.photo import TIFF_SUFFIXES
+from salakseg.files import JPEG_END, JPEG_START, jpeg_is_cut_off
+from salakseg.imagery.decode import UPRIGHT, exif_orientation
+from salakseg.imagery.photo import BESIDE_IMAGES, TIFF_SUFFIXES
 from salakseg.mask_numbers import Numbers, meaning, numbers_of
 from salakseg.masks import PNG_START, StoredMask, open_mask
 
@@ -38,18 +41,18 @@ if TYPE_CHECKING:
     from salakseg.imagery.alignment import Footprint
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_BANDS = {0: 1, 2: 3, 3: 3}  # by colour type without alpha; a palette (3) becomes RGB
 EDGE_BYTES = 4096
 MARKED_BYTES = 64  # at either end; they hold the checksums of PNG data
 # Before a PNG's pixels, or after them: a transparent colour, and what may turn the picture.
 PNG_WORDS = (b"tRNS", b"eXIf", b"Raw profile type", b":Orientation")
-APPENDED_BYTES = 4096
 MAX_PATCH_PIXELS = 200_000_000
 MAX_COLORS_LISTED = 5
 IMAGES_A_CHUNK, MASKS_A_CHUNK = 512, 64
 EXIF_ORIENTATION = 0x0112
 
+# An image: name, and what `told_of` says, 0 where no files beside it may tell anything.
+ImageItem = tuple[str, int]
 # A mask: name, width and height of its image, and the image's name and fingerprint, "" and 0 where
 # the image is there all over.
 MaskItem = tuple[str, int, int, str, int]
@@ -108,11 +111,20 @@ class GuessCheck(NamedTuple):
     error: str = ""
 
 
-def check_images(workers: Workers, root: Path, names: Sequence[str]) -> list[ImageCheck]:
-    """Size, integrity and odd bands of each image; `names` are relative to `root`."""
+def check_images(workers: Workers, root: Path, images: Sequence[ImageItem]) -> list[ImageCheck]:
+    """Size, integrity and odd bands of each image; names are relative to `root`."""
     return workers.map(
-        partial(_check_images, os.fspath(root)), names, IMAGES_A_CHUNK, "Checking images"
+        partial(_check_images, os.fspath(root)), images, IMAGES_A_CHUNK, "Checking images"
     )
+
+
+def told_of(image: Path) -> int:
+    """A fingerprint of the files beside an image that may tell what of it is there; 0: none."""
+    found = 0
+    for suffix in BESIDE_IMAGES:
+        with suppress(OSError):
+            found = zlib.crc32(Path(f"{image}{suffix}").read_bytes(), found)
+    return found
 
 
 def footprints(workers: Workers, root: Path, names: Sequence[str]) -> list["Footprint"]:
@@ -188,10 +200,10 @@ def hash_files(workers: Workers, root: Path, names: Sequence[str]) -> list[str]:
     )
 
 
-def _check_images(root: str, names: Sequence[str]) -> list[ImageCheck]:
+def _check_images(root: str, images: Sequence[ImageItem]) -> list[ImageCheck]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [_check_image(f"{root}/{name}") for name in names]
+        return [_check_image(f"{root}/{name}", told) for name, told in images]
 
 
 def _footprints(root: str, names: Sequence[str]) -> list["Footprint"]:
@@ -233,7 +245,7 @@ def _shared(mapping: ClassMapping) -> ClassMapping:
     return mapping
 
 
-def _check_image(path: str) -> ImageCheck:
+def _check_image(path: str, told: int) -> ImageCheck:
     length = fingerprint = nodata = white_level = 0
     try:
         with open(path, "rb", buffering=0) as file:
@@ -241,14 +253,16 @@ def _check_image(path: str) -> ImageCheck:
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - EDGE_BYTES))
             tail = file.read(EDGE_BYTES)
-        fingerprint = zlib.crc32(head[:MARKED_BYTES] + tail[-MARKED_BYTES:])
+        fingerprint = zlib.crc32(head[:MARKED_BYTES] + tail[-MARKED_BYTES:]) ^ told
         whole = head.startswith(PNG_START) and head[12:16] == b"IHDR" and tail.endswith(PNG_END)
         plain = whole and head[24] <= 8 and head[25] in PNG_BANDS
-        if plain and says_nothing_more(head, tail):
+        if plain and not told and says_nothing_more(head, tail):
             width, height, _, color = struct.unpack(">IIBB", head[16:26])
             note = _note(PNG_BANDS[color])
         else:
-            width, height, nodata, white_level, note = _look_closer(Path(path), head, tail)
+            width, height, nodata, white_level, note = _look_closer(
+                Path(path), head, tail, bool(told)
+            )
         if width == 0 or height == 0:
             raise InputError("the image cannot be read (it is 0 pixels wide or high)")
     # On damaged bytes a decoder may raise anything.
@@ -265,7 +279,9 @@ def says_nothing_more(head: bytes, tail: bytes) -> bool:
     return bool(pixels) and not any(word in before or word in tail for word in PNG_WORDS)
 
 
-def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, int, str]:
+def _look_closer(
+    path: Path, head: bytes, tail: bytes, told: bool
+) -> tuple[int, int, int, int, str]:
     """Width, height, pixels that are not there, white level or 0, and note."""
     if path.suffix.lower() in TIFF_SUFFIXES:
         # A TIFF's parts may lie anywhere in it: only decoding shows whether they are all there.
@@ -290,16 +306,27 @@ def _look_closer(path: Path, head: bytes, tail: bytes) -> tuple[int, int, int, i
         if orientation >= 5:
             width, height = height, width
     ends = tail.endswith(PNG_END if head.startswith(PNG_START) else JPEG_END)
-    if ends and not transparent and depth <= 8:
+    if ends and not transparent and depth <= 8 and not (told and is_masked(path)):
         return width, height, 0, 0, note
     if not ends:
         # Cut off, or whole with something appended, as some cameras do.
         data = path.read_bytes()
         if (head.startswith(PNG_START) and PNG_END not in data) or (
-            head.startswith(JPEG_START) and JPEG_END not in data[-APPENDED_BYTES:]
+            head.startswith(JPEG_START) and jpeg_is_cut_off(data)
         ):
             raise InputError("the image cannot be read (the file is cut off)")
     return *_decoded(path), note
+
+
+def is_masked(path: Path) -> bool:
+    """Whether GDAL knows of pixels that are not there, by more than alpha."""
+    import rasterio
+    from rasterio.enums import MaskFlags
+
+    # Else GDAL lists the whole folder of each file that it opens.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path) as raster:
+        flags = set().union(*raster.mask_flag_enums)
+        return flags.isdisjoint({MaskFlags.all_valid, MaskFlags.alpha})
 
 
 def _decoded(path: Path) -> tuple[int, int, int, int]:
@@ -351,7 +378,10 @@ def _check_mask(
                     error=f"{stored.width}×{stored.height}, the image is {size[0]}×{size[1]}"
                     + " upright; turn the mask" * turned,
                 )
-            return _count(stored, mapping, None if image is None else valid_pixels(image))
+            count = _count(stored, mapping, None if image is None else valid_pixels(image))
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            count = count._replace(turned=exif_orientation(path) != UPRIGHT)
+        return count
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
         return MaskCheck(problem="unreadable mask", error=_reason(error, os.fspath(path)))

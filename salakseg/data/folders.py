@@ -17,7 +17,7 @@ from salakseg.data.patch_names import PatchName, composed, understood
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.data.split import SPLITS
 from salakseg.errors import InputError
-from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES, told_beside
 
 PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
 # What lies beside images for GDAL: no images themselves.
@@ -108,13 +108,14 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         The columns folder, base_image, row, column, image, mask ('' where there is none),
         pixel_size, x, y as in patches.csv; `base`, the number of the base image, from 0; `parsed`,
         whether name or layout.csv say that; `placed` and `mask_placed`, whether image and mask may
-        tell their place themselves; white_level.
+        tell their place themselves; `beside`, whether files beside the image may tell what of it is
+        there; white_level.
 
     Raises:
         InputError: no images, no mask that fits any, a damaged layout.csv.
     """
     names = ["folder", "base_image", "row", "column", "x", "y", "pixel_size", WHITE_LEVEL]
-    names += ["image", "mask", "parsed", "placed", "mask_placed"]
+    names += ["image", "mask", "parsed", "placed", "mask_placed", "beside"]
     columns: dict[str, list[Any]] = {name: [] for name in names}
     found_masks = 0
     for folder in folders:
@@ -125,12 +126,14 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         layout = _laid_out(data / folder.name / LAYOUT) if folder.layout else {}
         said = understood(images.keys() - layout.keys())
         placed = set() if layout else _may_be_placed([*images.values(), *masks.values()], folder)
+        beside = told_beside(folder.image_files)
         rows = []
         for stem, image in images.items():
             mask = masks.get(stem, "")
             place = layout.get(stem) or (*said.get(stem, PatchName(stem)), None, None)
             parsed = stem in layout or stem in said
-            rows.append((folder.name, *place, image, mask, parsed, image in placed, mask in placed))
+            flags = parsed, image in placed, mask in placed, image.rpartition("/")[2] in beside
+            rows.append((folder.name, *place, image, mask, *flags))
         for name, values in zip(columns, zip(*rows, strict=True), strict=False):
             columns[name] += values
         _note_names(folder.name, images, said, problems)

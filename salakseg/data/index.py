@@ -165,7 +165,7 @@ def index(
         note_masks_elsewhere(patches[placed], of_images | of_masks, problems)
         problems.stop_if_fatal(out)
 
-        images = checks.images(pool, patches["image"].tolist())
+        images = checks.images(pool, patches["image"].tolist(), patches["beside"].tolist())
         _take_images(patches, images, problems)
         white_level = _white_level(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))

@@ -12,13 +12,21 @@ from salakseg.classes import ClassMapping, understood
 from salakseg.data.checks import ImageCheck, MaskCheck, MaskItem, numbers_in
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.errors import InputError
-from salakseg.mask_numbers import JPEG_COLOR_DISTANCE, Numbers, meaning, reads_colors
-from salakseg.mask_values import MOST_NUMBER, in_words, parse_values, row_numbers
+from salakseg.mask_numbers import (
+    JPEG_COLOR_DISTANCE,
+    Numbers,
+    meaning,
+    reads_colors,
+    too_near_for_jpeg,
+)
+from salakseg.mask_values import (
+    MOST_NUMBER,
+    in_words,
+    parse_values,
+    row_numbers,
+    too_much_unknown,
+)
 
-# More unknown colours or numbers than this, and it is the mapping that is wrong, not the masks; or
-# than this where the masks hold a single class, which the others are unlikely to be by chance.
-MAX_UNKNOWN_SHARE = 0.5
-MAX_UNKNOWN_BESIDE_ONE_CLASS = 0.05
 NO_CLASS_IN_IT = "mask without a class"
 
 
@@ -65,6 +73,9 @@ def understand(
     for name in by_number:
         counts.update(masks[name].counts)
     if mapping.reading is not None:
+        smeared = next((name for name in by_number if masks[name].lossy), "")
+        if smeared and (near := too_near_for_jpeg(mapping.reading)):
+            problems.fatal("numbers in masks", smeared, near)
         return mapping, f"{in_words(counts, mapping.reading, mapping.rows)} (as said)", ""
     try:
         mapping, told = understood(masks.values(), mapping)
@@ -174,9 +185,8 @@ def take_masks(
             next(row[2] for row in problems.rows if "mask is not used" in row[3]),
             f"none of the {plural(len(rows), 'mask')} can be used; the first: {checks[0].error}",
         )
-    classes = np.count_nonzero(pixels[:, 1:].sum(0))
-    least = MAX_UNKNOWN_SHARE if classes > 1 else MAX_UNKNOWN_BESIDE_ONE_CLASS
-    if unknown_pixels > least * total:
+    classes = int(np.count_nonzero(pixels[:, 1:].sum(0)))
+    if too_much_unknown(unknown_pixels, total, classes):
         common = dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN])
         problems.fatal(
             "wrong class mapping",

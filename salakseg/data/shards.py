@@ -10,10 +10,11 @@ each tar is then written on its own by one process, and a tar that has its final
 
 import io
 import json
+import os
 import tarfile
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,23 @@ from salakseg.console import console, progress
 from salakseg.data.checks import (
     EDGE_BYTES,
     EXIF_ORIENTATION,
-    JPEG_END,
-    JPEG_START,
+    is_masked,
     says_nothing_more,
 )
 from salakseg.data.index import Index, read_index
 from salakseg.data.workers import worker_processes
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
+    JPEG_START,
     atomic_path,
     format_bytes,
+    jpeg_is_cut_off,
     require_disk_space,
     require_folder,
     sha256_of,
     write_text,
 )
+from salakseg.imagery.photo import told_beside
 from salakseg.imagery.raster import open_image
 from salakseg.masks import PNG_START
 
@@ -313,7 +316,8 @@ def _sample(
     content = _read_unchanged(data / row.image, int(row.bytes))
     if damage_of(content):
         return None
-    extension = plain_extension(content)
+    told = row.image.rpartition("/")[2] in _told_in((data / row.image).parent)
+    extension = None if told and is_masked(data / row.image) else plain_extension(content)
     described = {
         "folder": row.folder,
         "base_image": row.base_image,
@@ -349,6 +353,12 @@ def _sample(
     return sample
 
 
+@lru_cache(4)
+def _told_in(folder: Path) -> set[str]:
+    """The images of a folder of which files beside them may tell more."""
+    return told_beside(os.listdir(folder))  # noqa: PTH208
+
+
 def _read_unchanged(path: Path, size: int) -> bytes:
     try:
         content = path.read_bytes()
@@ -374,7 +384,7 @@ def damage_of(content: bytes) -> str | None:
                 return None
             place = end + 4
         return "the PNG is cut off"
-    if content.startswith(JPEG_START) and JPEG_END not in content[-4096:]:
+    if content.startswith(JPEG_START) and jpeg_is_cut_off(content):
         return "the JPEG is cut off"
     return None
 

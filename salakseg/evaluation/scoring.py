@@ -326,7 +326,7 @@ class ImageFolder:
         if passed_over:
             self.notes.append(f"files of other kinds, not used: {', '.join(passed_over)}")
         if read is not None:
-            self.notes.append(f"the masks' numbers are read as {read.words}")
+            self.notes += [f"the masks' numbers are read as {read.words}"] if read.words else []
             self.notes += [read.doubt] if read.doubt else []
         self._noted = False
 
@@ -334,12 +334,11 @@ class ImageFolder:
         """One pass of a model."""
         counter = _Counter(self.owner, model.mapping.num_classes, torch.device("cpu"))
         thumbnails = []
-        resized, unknown, smeared = [], 0, 0
+        resized, smeared = [], 0
         told: dict[str, list[str]] = {}
         with progress("Evaluating", len(self.pairs)) as bar:
             for entry, (image_path, mask_path) in enumerate(self.pairs):
                 reading = read_mask(mask_path, self.mapping)
-                unknown += sum(reading.unknown.values())
                 smeared += reading.smeared
                 with open_image(image_path, white_level=model.white_level) as source:
                     shape = source.height, source.width
@@ -359,7 +358,7 @@ class ImageFolder:
                 bar.advance()
         if not self._noted:  # the masks are the same for the next model
             self._noted = True
-            self.notes += _notes_on_masks(resized, unknown, smeared)
+            self.notes += _notes_on_masks(resized, smeared)
         notes = [f"{_first_of(names)}: {note}" for note, names in told.items()]
         self.notes += [note for note in notes if note not in self.notes]
         tally = counter.tally()
@@ -398,7 +397,7 @@ def _as_thumbnail(labels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _notes_on_masks(resized: list[str], unknown: int, smeared: int) -> list[str]:
+def _notes_on_masks(resized: list[str], smeared: int) -> list[str]:
     notes = []
     if resized:
         notes.append(
@@ -406,8 +405,6 @@ def _notes_on_masks(resized: list[str], unknown: int, smeared: int) -> list[str]
             f"({_first_of(resized)}); "
             "the common part was compared"
         )
-    if unknown:
-        notes.append(f"{unknown:,} pixels of unknown colours in the masks were not scored")
     if smeared:
         notes.append(f"{smeared:,} pixels of JPEG masks were given to the nearest class")
     return notes

@@ -4,6 +4,7 @@ How its values become 8-bit RGB is the rule of `imagery.bands`, wherever an imag
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from salakseg.imagery.decode import ERRORS, WHOLE_PIXELS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 TIFF_SUFFIXES = (".tif", ".tiff")
+# Where GDAL keeps an image's mask, and its nodata or place, after the image's whole name.
+BESIDE_IMAGES = (".msk", ".aux.xml")
 
 # Degrees off straight down at which areas are some 5 % off.
 MAX_TILT = 10.0
@@ -24,6 +27,12 @@ FRAME_TOLERANCE = 0.01
 ZOOM_TOLERANCE = 0.001
 DIAGONAL_35MM = 43.267
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0}  # of EXIF's units of resolution
+
+
+def told_beside(names: Iterable[str]) -> set[str]:
+    """Of the names in a folder, those of images of which files beside them may tell more."""
+    found = (name for name in names if name.endswith(BESIDE_IMAGES))
+    return {name.removesuffix(".msk").removesuffix(".aux.xml") for name in found}
 
 
 def read_photo(path: Path, white_level: int | None = None) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
+from salakseg.files import is_cut_off_jpeg
 from salakseg.imagery.bands import checked_bands
 from salakseg.imagery.decode import (
     ERRORS,
@@ -122,6 +123,8 @@ def open_image(
     bands = checked_bands(bands)
     with quiet_gdal(), _opened(path) as raster:
         with _named(path):
+            if (raster is None or raster.driver == "JPEG") and is_cut_off_jpeg(path):
+                raise InputError("the image cannot be read (the file is cut off)")
             if raster is None:
                 source = _photo(path, nodata, bands)
             elif _is_photo(raster):

@@ -94,7 +94,8 @@ def _understood(masks: tuple[Path, ...], mapping: ClassMapping) -> ClassMapping:
     """The classes of the masks, with what their numbers stand for; said once."""
     mapping, found = understood_files(masks, mapping)
     if found is not None:
-        console.print(f"Masks read: {found.words}")
+        if found.words:
+            console.print(f"Masks read: {found.words}")
         if found.doubt:
             console.print(f"WARNING: {found.doubt}")
     return mapping

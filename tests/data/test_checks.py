@@ -36,7 +36,7 @@ def test_images_are_measured_upright_and_not_decoded_where_too_large(
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    names = ["turned.jpg", "gone.png", "flat.png"]
+    names = [("turned.jpg", 0), ("gone.png", 0), ("flat.png", 0)]
     turned, gone, flat = check_images(HERE, tmp_path, names)
     assert (turned.width, turned.height) == (30, 40)
     assert turned.note == "EXIF orientation applied; a mask must fit the upright image"
@@ -195,7 +195,7 @@ def test_a_png_that_its_tag_turns_is_recorded_as_it_is_read(tmp_path: Path) -> N
     names = ["early.png", "late.png"]
     for name in names:
         turned_png(tmp_path / name, name == "early.png")
-    for check in check_images(HERE, tmp_path, names):
+    for check in check_images(HERE, tmp_path, [(name, 0) for name in names]):
         assert (check.width, check.height, check.error) == (48, 64, "")
         assert "EXIF orientation applied" in check.note
     assert read_photo(tmp_path / "late.png").shape == (64, 48, 3)
@@ -216,7 +216,7 @@ def test_what_is_not_there_in_a_patch_has_no_class(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "m.tif", "w", "GTiff", 8, 8, 3, dtype="uint8", nodata=0) as file:
         file.write(np.moveaxis(picture[..., :3] * (picture[..., 3:] > 0), 2, 0))
     names = ["rgba.png", "grey.png", "palette.png", "m.tif"]
-    checks = check_images(HERE, tmp_path, names)
+    checks = check_images(HERE, tmp_path, [(name, 0) for name in names])
     assert [(check.width, check.nodata) for check in checks] == [(8, 16)] * 4
     Image.fromarray(np.tile(np.array(MAPPING.colors[1], np.uint8), (8, 8, 1))).save(
         tmp_path / "mask.png"
@@ -228,3 +228,27 @@ def test_what_is_not_there_in_a_patch_has_no_class(tmp_path: Path) -> None:
     [check] = check_masks(HERE, tmp_path, [("mask.png", 8, 8, "rgba.png", 1)], MAPPING)
     check = counted(check, MAPPING)
     assert (check.kind, check.pixels[1], check.ignored) == ("grey numbers", 48, 16)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_tiff_mask_that_its_tag_turns_is_told(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name, tags in (("turned.tif", {"exif": exif}), ("plain.tif", {})):
+        Image.new("L", (8, 8)).save(tmp_path / name, **tags)
+    items = [("turned.tif", 8, 8, "", 0), ("plain.tif", 8, 8, "", 0)]
+    assert [check.turned for check in check_masks(HERE, tmp_path, items, MAPPING)] == [True, False]
+
+
+def test_a_picture_that_ends_in_zeros_is_cut_off_and_one_with_an_appendix_is_not(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "zeros.jpg").write_bytes(content[:-900] + bytes(900))
+    (tmp_path / "more.jpg").write_bytes(content + bytes(9000))
+    names = ["whole.jpg", "zeros.jpg", "more.jpg"]
+    whole, zeros, more = check_images(HERE, tmp_path, [(name, 0) for name in names])
+    assert "the file is cut off" in zeros.error
+    assert (whole.error, more.error, more.width) == ("", "", 64)

@@ -212,3 +212,71 @@ def test_what_is_transparent_is_neither_counted_nor_packed(tmp_path: Path) -> No
     Image.fromarray(pixels).save(images[0])
     index("DATA", num_workers=1)
     assert row_of(images[0])["ignored"] == 0
+
+
+@pytest.mark.parametrize("said", [{}, {"mask_offset": 0}])
+def test_jpeg_masks_of_row_numbers_end_it(tmp_path: Path, said: dict[str, int]) -> None:
+    mapping = "water,0 0 255\nland,0 255 0\nroad,255 0 0\n"
+    fill(tmp_path / "DATA", halves(0, 1), halves(1, 2), halves(2, 0), mapping=mapping)
+    for path in (tmp_path / "DATA/masks").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    with pytest.raises(InputError, match=r"p0_patch_000_000\.jpg: numbers .* again, as PNG"):
+        index("DATA", num_workers=1, **said)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_0_that_is_nodata_has_to_be_said_beside_a_single_class(tmp_path: Path) -> None:
+    """As `gdal_rasterize -a_nodata 0` writes them."""
+    fill(tmp_path / "DATA", halves(0, 1), halves(1, 0))
+    for path in (tmp_path / "DATA/masks").iterdir():
+        rows = np.asarray(Image.open(path))
+        path.unlink()
+        kind = {"dtype": "uint8", "nodata": 0}
+        with rasterio.open(path.with_suffix(".tif"), "w", "GTiff", 16, 16, 1, **kind) as file:
+            file.write(rows, 1)
+    with pytest.raises(InputError, match=r"gdal_edit\.py -unsetnodata FILE\.tif"):
+        index("DATA", num_workers=1)
+
+
+def told_beside(image: Path, kind: str, hole: np.ndarray) -> None:
+    """What is not there, in a file beside the image: all, or where it is black."""
+    if kind == "mask":
+        with rasterio.open(f"{image}.msk", "w", "GTiff", 16, 16, 1, dtype="uint8") as file:
+            file.write(np.where(hole, 0, 255).astype(np.uint8), 1)
+            file.update_tags(**{f"INTERNAL_MASK_FLAGS_{band}": 2 for band in (1, 2, 3)})
+        return
+    bands = "".join(
+        f'<PAMRasterBand band="{band}"><NoDataValue>0</NoDataValue></PAMRasterBand>'
+        for band in (1, 2, 3)
+    )
+    Path(f"{image}.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>", encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("kind", ["mask", "nodata"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_what_files_beside_a_patch_say_is_not_there(tmp_path: Path, kind: str, suffix: str) -> None:
+    fill(tmp_path / "DATA", halves(0, 1), halves(1, 0), halves(0, 1))
+    hole = np.zeros((16, 16), bool)
+    hole[:, :8] = True
+    for path in sorted((tmp_path / "DATA/images").iterdir()):
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[hole] = 0
+        path.unlink()
+        Image.fromarray(pixels).save(path.with_suffix(suffix), quality=100, subsampling=0)
+    index("DATA", num_workers=1)
+    assert read_index(Path("index")).patches["ignored"].dropna().tolist() == [0, 0, 0]
+    for path in sorted((tmp_path / "DATA/images").iterdir()):
+        told_beside(path, kind, hole)
+    # The images are the same files as before: what is new stands beside them.
+    summary = index("DATA", num_workers=1)
+    table = read_index(Path("index")).patches
+    least = 128 if kind == "mask" or suffix == ".png" else 64
+    assert (table["ignored"].dropna() >= least).all()
+    shard(num_workers=1)
+    shards = read_shards()
+    [batch, *_] = read_split(shards, "train", summary["splits"]["train"])
+    assert batch.valid is not None and batch.masks is not None
+    assert (batch.masks[~batch.valid] == 255).all()
+    assert (~batch.valid).sum(dim=(1, 2)).min() >= least

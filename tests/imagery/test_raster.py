@@ -666,3 +666,18 @@ def test_unreadable_blocks_can_be_left_out(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(set(lines)) > 1
     assert "cannot be read and is left out" in lines[0]
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_jpeg_whose_second_half_is_zeros_is_refused(tmp_path: Path, placed: bool) -> None:
+    """Decoders make up the rest: Pillow in silence, GDAL with a warning."""
+    path = tmp_path / "p.jpg"
+    Image.fromarray(np.moveaxis(random_bands(3), 0, 2)).save(path)
+    content = path.read_bytes()
+    if placed:
+        (tmp_path / "p.jgw").write_text("0.1\n0\n0\n-0.1\n434000\n9000000\n")
+    read_whole(path)
+    half = len(content) // 2
+    path.write_bytes(content[:half] + bytes(len(content) - half))
+    with pytest.raises(InputError, match=r"p\.jpg: the image cannot be read \(the file is cut off"):
+        read_whole(path)

@@ -120,3 +120,22 @@ def test_a_mask_of_other_ground(brightest_file: Path, tmp_path: Path) -> None:
     mask = write_tiff(tmp_path / "mask.tif", np.zeros((1, 40, 40), np.uint8), **place)
     with pytest.raises(InputError, match=r"mask\.tif: by its own coordinates it lies elsewhere"):
         predict([image], model=brightest_file, out=tmp_path / "maps", compare=mask)
+
+
+def test_unknown_colours_in_masks_are_said(
+    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = coloured(30, 40)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    colors = MAPPING.palette[labels]
+    colors[:3] = (1, 2, 3)
+    Image.fromarray(colors).save(tmp_path / "mask.png")
+    predict(
+        [tmp_path / "a.png"],
+        model=brightest_file,
+        out=tmp_path / "maps",
+        compare=tmp_path / "mask.png",
+    )
+    printed = capsys.readouterr().out
+    assert "WARNING: 120 pixels of unknown colours in the masks are not scored" in printed
+    assert "Masks read" not in printed
