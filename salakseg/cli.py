@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 
 import salakseg
 from salakseg.errors import InputError, WorkError
-from salakseg.signals import Stop, on_stop
+from salakseg.signals import Stop, ignore_stops, on_stop
 from salakseg.training.options import MACHINE, Options, abouts
 
 app = typer.Typer(
@@ -750,6 +750,9 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(_fail(error, 1, verbose))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        if arguments is None:
+            ignore_stops()  # Python takes a second to end, and what it says is decided
 
 
 class _Stopping:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from salakseg.errors import InputError
+from salakseg.errors import InputError, WorkError
 
 # torch's words.
 NOT_DETERMINISTIC = r"(\S+) does not have a deterministic implementation"
@@ -132,6 +132,20 @@ def computed_with(
         found["device"] = torch.cuda.get_device_name(device)
         found["cuDNN"] = str(torch.backends.cudnn.version())
     return found
+
+
+@contextmanager
+def out_of_memory_is(words: str) -> Iterator[None]:
+    """A `WorkError` of these words, where the device's memory runs out, or the machine's."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # Of a CPU torch raises no class of its own.
+        if isinstance(error, RuntimeError) and not (
+            isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        ):
+            raise
+        raise WorkError(f"out of memory: {words}") from error
 
 
 @contextmanager

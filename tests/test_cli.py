@@ -266,3 +266,20 @@ def test_every_function_is_there_from_python() -> None:
         assert callable(getattr(salakseg, name))
     with pytest.raises(AttributeError):
         salakseg.segment  # noqa: B018
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to oneself")
+@pytest.mark.parametrize("last", ["pass", "raise InputError('that')"])
+def test_a_signal_after_the_last_word_changes_nothing(last: str) -> None:
+    # Python takes a while to end once torch is in it; `atexit` stands for that.
+    program = (
+        "import atexit, os, signal\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "import salakseg.cli as cli\n"
+        "from salakseg.errors import InputError\n"
+        f"def app(*_, **__):\n    {last}\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert done.returncode == (0 if last == "pass" else 2)

@@ -10,11 +10,12 @@ from salakseg.device import (
     autocast_dtype,
     computed_with,
     operations_without_determinism,
+    out_of_memory_is,
     select_device,
     set_determinism,
     settings_kept,
 )
-from salakseg.errors import InputError
+from salakseg.errors import InputError, WorkError
 
 
 def test_devices_by_name() -> None:
@@ -136,3 +137,11 @@ def test_what_a_training_is_computed_with(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A card")
     gpu = computed_with(torch.device("cuda:1"), torch.bfloat16, False)
     assert gpu["device"] == "A card" and gpu["precision"] == "bfloat16" and "cuDNN" in gpu
+
+
+def test_out_of_memory_is_one_line_on_a_cpu_too() -> None:
+    told = pytest.raises(WorkError, match="out of memory: a smaller one")
+    with told, out_of_memory_is("a smaller one"):
+        torch.empty(1 << 46)
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_is("a smaller one"):
+        torch.zeros(2).view(3)

@@ -24,8 +24,8 @@ from rich.table import Table
 from salakseg.classes import ClassMapping, read_class_mapping
 from salakseg.console import console
 from salakseg.data.shards import Shards, read_shards
-from salakseg.device import select_device
-from salakseg.errors import InputError, WorkError
+from salakseg.device import out_of_memory_is, select_device
+from salakseg.errors import InputError
 from salakseg.evaluation.compare import Rated, compare, points, show
 from salakseg.evaluation.pictures import COLUMNS, draw_confusion, four_pictures, spread
 from salakseg.evaluation.report import write_report
@@ -118,9 +118,8 @@ def evaluate(
         if reading is None and own.is_file():
             reading = read_class_mapping(own)
         first = load_model(paths[0], target, generator, reading)
-        masks = (
-            first.mapping
-        )  # knows what numbers in masks stand for, where the classes are the same
+        # It knows what numbers in masks stand for, where the classes are the same.
+        masks = first.mapping
         if reading is not None and (reading.values or reading.rows != masks.rows):
             masks = reading
         source = ImageFolder(data, masks)
@@ -132,7 +131,7 @@ def evaluate(
         tally = source.score(rated_model, batch_size, num_workers, amp)
         return Rated.of(rated_model, tally, source.notes_on(rated_model))
 
-    try:
+    with out_of_memory_is(f"{target}: use a smaller --batch-size"):
         rated = rate(first)
         if not rated.tally.confusions.any():
             raise InputError(f"{source.described}: no pixel of the masks has a class to score")
@@ -148,8 +147,6 @@ def evaluate(
             for side, more in zip(sides, (paths[1:], other_paths[1:]), strict=True):
                 side += [rate(load_model(path, target, generator, reading)) for path in more]
             comparison = compare(sides[0], sides[1], source)
-    except torch.OutOfMemoryError as error:
-        raise WorkError(f"{target}: out of memory; use a smaller --batch-size") from error
     _write(out, result, comparison, rated.tally, source)
     _write_contact_sheet(out / "contact_sheet.png", first, rated.tally, source, amp)
     leak = leak_in_words(result["leak"]) if leak_check else ""

@@ -28,7 +28,7 @@ from rasterio.errors import RasterioError
 
 from salakseg.classes import read_class_mapping
 from salakseg.console import console, progress
-from salakseg.device import select_device
+from salakseg.device import out_of_memory_is, select_device
 from salakseg.errors import InputError, WorkError
 from salakseg.files import atomic_path, require_disk_space, sha256_of
 from salakseg.imagery.area import require_gsd
@@ -266,7 +266,10 @@ def predict(
             continue
         title = path.name if len(jobs) == 1 else f"{path.name} ({number} of {len(jobs)})"
         try:
-            with open_input(job.image, nodata, options.bands, skip_unreadable, level) as source:
+            with (
+                out_of_memory_is(f"{path}: use a smaller --batch-size, or --device cpu"),
+                open_input(job.image, nodata, options.bands, skip_unreadable, level) as source,
+            ):
                 done.append(_map(job, source, network, options, title, told))
         except InputError as error:
             if len(jobs) == 1:
@@ -274,10 +277,6 @@ def predict(
             console.print(f"Left out: {error}")
             failed.append(path)
             continue
-        except torch.OutOfMemoryError as error:
-            raise WorkError(
-                f"{path}: the device ran out of memory; use a smaller --batch-size, or --device cpu"
-            ) from error
         except WRITE_ERRORS as error:
             raise WorkError(f"{path}: its map could not be written ({error})") from error
         except KeyboardInterrupt:

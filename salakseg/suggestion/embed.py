@@ -27,7 +27,7 @@ from torch import Tensor
 from salakseg.console import console, progress
 from salakseg.data.shards import Shards
 from salakseg.data.stream import read_split
-from salakseg.device import autocast_dtype
+from salakseg.device import autocast_dtype, out_of_memory_is
 from salakseg.errors import InputError, WorkError
 from salakseg.files import require_disk_space, write_text
 from salakseg.model.applicability import Scaling
@@ -154,7 +154,11 @@ def embed(
             rest = pool.iloc[done:].assign(split="pool", mask_bytes=0)
             source = replace(shards, samples=rest)
             try:
-                with progress("Embedding", len(pool)) as bar, open(path, "ab") as file:
+                with (
+                    out_of_memory_is(f"{device}: use a smaller --batch-size"),
+                    progress("Embedding", len(pool)) as bar,
+                    open(path, "ab") as file,
+                ):
                     bar.advance(done)
                     rows: list[NDArray[np.float16]] = []
                     for batch in read_split(
@@ -166,8 +170,6 @@ def embed(
                         if sum(map(len, rows)) >= block:
                             _append(file, rows)
                     _append(file, rows)
-            except torch.OutOfMemoryError as error:
-                raise WorkError(f"{device}: out of memory; use a smaller --batch-size") from error
             except OSError as error:
                 raise WorkError(f"{path}: cannot be written ({error.strerror})") from error
     values = np.memmap(path, np.float16, "r", shape=(len(pool), columns))

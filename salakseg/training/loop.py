@@ -25,6 +25,7 @@ from salakseg.device import (
     computed_with,
     keep_awake,
     operations_without_determinism,
+    out_of_memory_is,
     select_device,
     set_determinism,
     settings_kept,
@@ -199,7 +200,9 @@ def train(
             classes = shards.mapping.num_classes
             return step_with(create_generator(options.generator, classes, "none"))
 
-        if automatic and checkpoint is None:
+        if automatic and checkpoint is not None:
+            console.print(f"--batch-size {AUTO}: the run keeps its {options.batch_size}")
+        elif automatic:
             most = len(shards.split("train")) - len(left_out)
             size = automatic_batch_size(
                 fresh_step, shards.patch_size, most, torch_device, otherwise=Options.batch_size
@@ -252,7 +255,14 @@ def train(
             if not overwrite:  # another run may have come and gone
                 refuse_to_overwrite(checkpoint_dir)
         try:
-            with saver, _tracked(run):
+            with (
+                out_of_memory_is(
+                    f"--batch-size {options.batch_size} is too much; try a smaller one, --amp, or "
+                    "a smaller --generator; go on with salakseg train --resume"
+                ),
+                saver,
+                _tracked(run),
+            ):
                 remove_leftovers(checkpoint_dir)
                 if overwrite and not resume:
                     own = restore_from is not None and restore_from.parent.samefile(checkpoint_dir)
@@ -265,12 +275,6 @@ def train(
             raise WorkError(
                 f"{error}; {where_it_began(run, stream_from)}; the checkpoints in {checkpoint_dir} "
                 "are from before: salakseg train --resume with a lower --learning-rate"
-            ) from error
-        except torch.OutOfMemoryError as error:
-            raise WorkError(
-                f"out of GPU memory with --batch-size {options.batch_size}; try a smaller one, "
-                f"--amp, or a smaller --generator; go on with salakseg train --resume "
-                f"({str(error).splitlines()[0]})"
             ) from error
 
 

@@ -100,7 +100,9 @@ class Options:
             fixed=True,
         ),
     ] = DEFAULT_GENERATOR
-    encoder_weights: Annotated[str, About("imagenet, none, or a file.", NETWORK)] = "imagenet"
+    encoder_weights: Annotated[str, About("imagenet, none, or a file.", NETWORK, fixed=True)] = (
+        "imagenet"
+    )
     learning_rate: Annotated[
         float, About("Of new layers; a pretrained encoder takes a third.", NETWORK, above=0)
     ] = 1e-3

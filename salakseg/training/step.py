@@ -432,15 +432,21 @@ class Step:
         self.generator.network.load_state_dict(state["model_state"])
         self.teacher.network.load_state_dict(state["teacher_state"])
         self.optimizer.load_state_dict(state["optimizer_state"])
-        self.scaler.load_state_dict(state["scaler_state"])
+        _load_scale(self.scaler, state["scaler_state"])
         self.totals = state["totals"].to(self.device)
         self.train_confusion = state["train_confusion"].to(self.device)
         if self.discriminator is not None:
             self.discriminator.load_state_dict(state["model_D_state"])
             self.optimizer_D.load_state_dict(state["optimizer_D_state"])
-            self.scaler_D.load_state_dict(state["scaler_D_state"])
+            _load_scale(self.scaler_D, state["scaler_D_state"])
             self.pixel_trust.histogram = state["confidence_histogram"].to(self.device)
             self.image_trust.load_state_dict(state["image_trust"])
+
+
+def _load_scale(scaler: torch.amp.GradScaler, state: dict[str, Any]) -> None:
+    # Only float16 has a scale: a run that goes on in it, from another precision, begins to find it.
+    if state:
+        scaler.load_state_dict(state)
 
 
 class NotFinite(WorkError):

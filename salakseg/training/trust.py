@@ -119,12 +119,16 @@ class ImageTrust:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""
-        return {"judge": self.judge, "recent": self.recent}
+        return {"judge": self.judge, "recent": self.recent, "by_rank": self.threshold is None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.judge = state["judge"]
-        self.recent = state["recent"].to(self.recent.device)
+        """Go on from `state_dict`; with acceptance by rank in place of a threshold, or the other
+        way round, as a run that was begun so."""
+        # Checkpoints of earlier versions do not say; by a threshold no score was remembered.
+        by_rank = state.get("by_rank", not state["recent"].isnan().all())
+        if by_rank == (self.threshold is None):
+            self.judge = state["judge"]
+            self.recent = state["recent"].to(self.recent.device)
 
 
 @dataclass(frozen=True)

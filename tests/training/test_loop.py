@@ -644,6 +644,17 @@ def test_in_float16_a_resumed_run_ends_with_the_same_bits(
     assert all(t.isfinite().all() for t in tensors(expected).values())
 
 
+def test_a_run_of_another_precision_goes_on_in_float16(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(shards_dir, num_steps=2)
+    monkeypatch.setattr(loop, "autocast_dtype", lambda *_: torch.float16)
+    train(shards_dir=shards_dir, resume=True, num_steps=4, device="cpu", batch_size="auto")
+    assert read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["scaler_state"]["scale"] > 0
+    said = capsys.readouterr().out
+    assert "--batch-size auto: the run keeps its 2" in said and "float16, was" in said
+
+
 def test_log_has_a_row_every_hundred_iterations_and_one_an_evaluation(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -810,5 +821,6 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(
 
 def test_what_cannot_change_on_resume(shards_dir: Path) -> None:
     small_run(shards_dir, num_steps=1)
-    with pytest.raises(InputError, match=r"--generator .* cannot change"):
-        train(shards_dir=shards_dir, resume=True, generator="fpn-mobilenet_v2", device="cpu")
+    for given in ({"generator": "fpn-mobilenet_v2"}, {"encoder_weights": "imagenet"}):
+        with pytest.raises(InputError, match=r"cannot change"):
+            train(shards_dir=shards_dir, resume=True, device="cpu", **given)

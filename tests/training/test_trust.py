@@ -134,6 +134,21 @@ def test_a_new_judge_starts_with_an_empty_window_and_a_state_goes_on_with_a_full
     assert trust.recent.isnan().all()
 
 
+def test_a_run_that_goes_on_with_another_rule_listens_as_one_that_began_with_it() -> None:
+    by_rank, by_threshold = ImageTrust(None, CPU), ImageTrust(0.6, CPU)
+    by_rank.accepted(torch.zeros(16), torch.linspace(0, 1, 16))
+    state = by_rank.state_dict()
+    by_threshold.load_state_dict(state)
+    assert by_threshold.judge == DISCRIMINATOR
+    # Earlier versions did not say which rule it was.
+    older = ImageTrust(0.6, CPU)
+    older.load_state_dict({key: value for key, value in state.items() if key != "by_rank"})
+    assert older.judge == DISCRIMINATOR
+    other = ImageTrust(None, CPU)
+    other.load_state_dict(by_threshold.state_dict())
+    assert other.judge == CONFIDENCE and other.recent.isnan().all()
+
+
 @pytest.mark.parametrize(
     ("probe", "judge"),
     [
