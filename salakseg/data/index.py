@@ -291,9 +291,14 @@ def read_index(index_dir: Path) -> Index:
     }
     # A folder or photograph may be called NA or null: only numbers have missing values.
     missing = {name: [""] for name in (*optional, "pixel_size")}
-    patches = pd.read_csv(
-        table, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8"
-    )
+    try:
+        patches = pd.read_csv(
+            table, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8"
+        )
+    except ValueError as error:  # the table is as written, so its classes are others
+        raise InputError(f"{path}: does not fit {table}; {again}") from error
+    if gone := types.keys() - set(patches.columns):
+        raise InputError(f"{path}: does not fit {table}, which has no {min(gone)}; {again}")
     return Index(data, mapping, patches, patch_size, summary)
 
 

@@ -205,6 +205,12 @@ def test_read_index_says_what_is_wrong(data: Path) -> None:
         summary.write_text(damaged, encoding="utf-8")
         with pytest.raises(InputError, match="damaged"):
             read_index(Path("index"))
+    # A class by another name, and one that is no class in the table: its column is empty in parts.
+    for before, after in (('"Water"', '"Flood"'), ('"ignore": true', '"ignore": false')):
+        assert before in content
+        summary.write_text(content.replace(before, after, 1), encoding="utf-8")
+        with pytest.raises(InputError, match=r"summary\.json: does not fit .*patches\.csv"):
+            read_index(Path("index"))
     summary.write_text(content, encoding="utf-8")
     data.rename(data.with_name("moved"))
     with pytest.raises(InputError, match="the data of index is gone"):
