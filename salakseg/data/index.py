@@ -55,7 +55,7 @@ from salakseg.data.split import (
     split_bases,
     split_by_patch,
 )
-from salakseg.data.workers import worker_processes
+from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_folder, sha256_of
 from salakseg.imagery.drawing import Picture
@@ -133,8 +133,7 @@ def index(
         raise InputError(f"--split-by {split_by}: choose one of {', '.join(SPLIT_BY)}")
     if not 0 < val_split < 1:
         raise InputError(f"--val-split {val_split}: must lie between 0 and 1, as in 0.2")
-    if num_workers is not None and num_workers < 0:
-        raise InputError(f"--num-workers {num_workers}: must not be negative")
+    require_workers(num_workers)
     mapping_path = find_class_mapping(class_mapping, data)
     mapping = with_said_values(read_class_mapping(mapping_path), mask_values, mask_offset)
     _say_mapping(mapping, mapping_path)

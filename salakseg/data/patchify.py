@@ -35,7 +35,7 @@ from salakseg.data.patchify_photos import (
 )
 from salakseg.data.patchify_record import Record, patches_present, read_record
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
-from salakseg.data.workers import Workers, worker_processes
+from salakseg.data.workers import Workers, require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder
 from salakseg.imagery.area import require_gsd
@@ -100,6 +100,7 @@ def patchify(
     require_folder(data, "give the folder that holds images/ (and masks/ beside it)")
     if size < SMALLEST_SIZE:
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
+    require_workers(num_workers)
     require_gsd(gsd)
     require_nodata(nodata)
     require_white_level(white_level)

@@ -33,7 +33,7 @@ from salakseg.data.checks import (
     says_nothing_more,
 )
 from salakseg.data.index import Index, read_index
-from salakseg.data.workers import worker_processes
+from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     JPEG_START,
@@ -96,6 +96,7 @@ def shard(
     index_dir, out = Path(index_dir), Path(out)
     if shard_size < SMALLEST_SHARD_MB:
         raise InputError(f"--shard-size {shard_size}: at least {SMALLEST_SHARD_MB} (megabytes)")
+    require_workers(num_workers)
     index = read_index(index_dir)
     patches = index.patches[index.patches.split.isin(STREAMS)]
     if patches.empty:

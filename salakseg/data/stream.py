@@ -29,7 +29,7 @@ from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import plan
 from salakseg.data.order import BLOCK_BYTES, Order, blocks_of, repeats_for_rare_classes
 from salakseg.data.shards import Shards
-from salakseg.data.workers import cores
+from salakseg.data.workers import cores, require_workers
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
 
@@ -222,11 +222,10 @@ def reader_threads(given: int | None, device: torch.device) -> int:
     Raises:
         InputError: fewer than 0.
     """
+    require_workers(given)
     if given is None:
         # On a CPU the network itself needs the cores.
         return 1 if device.type == "cpu" else min(MOST_THREADS, max(1, cores() // 2))
-    if given < 0:
-        raise InputError(f"--num-workers {given}: must be 0 or above")
     return given
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from salakseg.console import progress
-from salakseg.errors import WorkError
+from salakseg.errors import InputError, WorkError
 from salakseg.signals import ignore_stops, stops_hidden
 
 Item = TypeVar("Item")
@@ -122,11 +122,18 @@ class Workers:
 @contextmanager
 def worker_processes(count: int | None) -> Iterator[Workers]:
     """Up to `count` processes; None is one a core."""
+    require_workers(count)
     workers = Workers(cores() if count is None else count)
     try:
         yield workers
     finally:
         workers.close()
+
+
+def require_workers(given: int | None) -> None:
+    """Raise InputError where it is no number of processes or threads."""
+    if given is not None and given < 0:
+        raise InputError(f"--num-workers {given}: must be 0 or above")
 
 
 def cores() -> int:

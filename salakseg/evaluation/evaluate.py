@@ -24,6 +24,7 @@ from rich.table import Table
 from salakseg.classes import ClassMapping, read_class_mapping
 from salakseg.console import console
 from salakseg.data.shards import Shards, read_shards
+from salakseg.data.workers import require_workers
 from salakseg.device import out_of_memory_is, select_device
 from salakseg.errors import InputError
 from salakseg.evaluation.compare import Rated, compare, points, show
@@ -90,6 +91,7 @@ def evaluate(
     data, class_mapping = (None if path is None else Path(path) for path in (data, class_mapping))
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: must be 1 or more")
+    require_workers(num_workers)
     if out.exists():
         require_folder(out, "--out takes a folder")
     names, other_names = (

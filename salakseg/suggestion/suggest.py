@@ -29,6 +29,7 @@ from salakseg.data.index import Index, read_index
 from salakseg.data.order import MOST_REPEATS
 from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
+from salakseg.data.workers import require_workers
 from salakseg.device import select_device
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes
@@ -111,7 +112,7 @@ def suggest(
         export: a folder to lay the suggested photographs out in, with the model's guess as masks.
         generator, encoder_weights: without a model, whose encoder to take.
         batch_size: patches at a time; None: by device.
-        num_workers: processes that read.
+        num_workers: threads that read ahead; 0: none beside this one.
         amp: mixed precision; None: where the device is fast at it.
         seed: of prototypes and random choices.
 
@@ -123,6 +124,7 @@ def suggest(
     out, export = Path(out), None if export is None else Path(export)
     if count < 1:
         raise InputError(f"--count {count}: must be 1 or more")
+    require_workers(num_workers)
     for name, value, known in (
         ("unit", unit, UNITS),
         ("strategy", strategy, strategies.STRATEGIES),

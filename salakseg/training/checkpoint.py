@@ -44,6 +44,7 @@ from collections.abc import Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, Self
@@ -72,7 +73,11 @@ LATEST = "latest_checkpoint.pth"
 # Seconds for which a save may be waited for before it is worth a line.
 WAIT_TO_TELL = 2
 BEST = "best_model.pth"
-BEST_D = "best_model_D.pth"
+# What a run leaves in its folder, the checkpoints first: without them it cannot be gone on with.
+RUN_FILES = (
+    *("*checkpoint*.pth", "*_model*.pth"),
+    *("log*.csv", "timing*.csv", "curves.png", "run.json"),
+)
 
 
 def checkpoint_file(path: Path, content: dict[str, Any]) -> dict[Path, Any]:
@@ -267,11 +272,18 @@ def _stated_iteration(path: Path) -> float:
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Raise InputError where `folder` holds a run."""
+    """Raise InputError where `folder` holds a run, or what somebody kept of one."""
     if (folder / LATEST).exists() or any(folder.glob("checkpoint_*.pth")):
         raise InputError(
             f"{folder}: holds a run already; go on with it (salakseg train --resume), start over "
             "and lose it (--overwrite), or keep both (--checkpoint-dir OTHER)"
+        )
+    # A start that was killed before its first save leaves an empty log alone: that is no run.
+    found = {path.name for pattern in RUN_FILES for path in folder.glob(pattern)}
+    if kept := sorted(found - {"log.csv", "timing.csv"}):
+        raise InputError(
+            f"{folder}: holds {', '.join(kept[:3])}{' …' if kept[3:] else ''} of a run already; "
+            "start over and lose that (--overwrite), or keep it (--checkpoint-dir OTHER)"
         )
 
 
@@ -288,15 +300,47 @@ def keep_best_aside(folder: Path, iteration: int) -> Path | None:
         return None
     aside = folder / f"best_model_{best.iteration}.pth"
     # Copied, so that there is a best model while the run comes back to where it was.
-    for name, copy_name in ((BEST, aside.name), (BEST_D, f"best_model_{best.iteration}_D.pth")):
-        if (folder / name).exists():
-            with atomic_path(folder / copy_name) as temporary:
-                copyfile(folder / name, temporary)
+    _copy_model(folder / BEST, aside)
     console.print(
         f"The best model so far is of iteration {best.iteration}, after the {iteration} to go on "
         f"from: kept as {aside}"
     )
     return aside
+
+
+def best_iteration_in(folder: Path) -> int:
+    """Of the best model; 0 where none is whole."""
+    return _look_at(folder / BEST).iteration or 0
+
+
+def has_best(folder: Path, beside: Path, iteration: int, val_miou: float) -> bool:
+    """Whether `best_model.pth` of `folder` is, whole, the best model that a checkpoint names.
+
+    Where it is not, that model is looked for under the names that `folder`, and `beside`, where the
+    checkpoint is, may have it by, and copied.
+    """
+    aside = f"best_model_{iteration}.pth"
+    for path in (folder / BEST, folder / aside, beside / BEST, beside / aside):
+        found = _look_at(path)
+        if found.iteration == iteration and isclose(found.val_miou or 0.0, val_miou):
+            if path != folder / BEST:
+                _copy_model(path, folder / BEST)
+            return True
+    return False
+
+
+def _copy_model(model: Path, to: Path) -> None:
+    """Copy a model, and its discriminator where it has one."""
+    for source, target in ((model, to), (_discriminator_of(model), _discriminator_of(to))):
+        if source.exists():
+            with atomic_path(target) as temporary:
+                copyfile(source, temporary)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _discriminator_of(model: Path) -> Path:
+    return model.with_name(f"{model.stem}_D.pth")
 
 
 def prune(folder: Path, keep: int, whole: Container[Path] = ()) -> list[Path]:

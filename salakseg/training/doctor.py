@@ -28,7 +28,7 @@ import csv
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, pairwise
@@ -369,13 +369,14 @@ def diagnose(
 
 
 def _numbers(row: Mapping[str, Any]) -> Row:
-    """The values that are there; raises ValueError or TypeError where one is no number."""
+    """The values that are there and finite; raises ValueError or TypeError where one is no
+    number."""
     values = {
         name: float(value)
         for name, value in row.items()
         if (name in COLUMNS or name.startswith(IOU_COLUMN)) and value not in ("", None)
     }
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def read_log(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -388,18 +389,35 @@ def read_log(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     log, timing = folder / "log.csv", folder / "timing.csv"
     if not log.is_file():
         raise InputError(f"{folder}: holds no log.csv; give the --checkpoint-dir of a run")
-    return _read_rows(log), _read_rows(timing) if timing.is_file() else []
+    rows = read_rows(log, sorted(LOSSES | MIOUS))
+    return rows, read_rows(timing) if timing.is_file() else []
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The rows of log.csv or timing.csv; in one cut short, the last columns are None.
+
+    Raises:
+        InputError: one that training does not write, or no column `iteration`, or of `columns`.
+    """
     rows: list[dict[str, str]] = []
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+            reader = csv.DictReader(file)
+            for column in ("iteration", *columns):
+                if column not in (reader.fieldnames or ()):
+                    raise InputError(
+                        f"{path}: has no column {column}, so it is not as training writes it: "
+                        "damaged or edited; put that right"
+                    )
+            for row in reader:
                 int(row["iteration"])
-                _numbers(row)
+                # None: the name of what is beyond the last column.
+                if None in row or "iteration" not in _numbers(row):
+                    raise ValueError(row)
                 rows.append(row)
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+    except InputError:
+        raise
+    except (ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"{path}: line {len(rows) + 2} is none that training writes: damaged or edited; "
             "put that right or remove the line"

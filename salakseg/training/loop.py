@@ -269,6 +269,8 @@ def train(
                     remove_run(checkpoint_dir, run.iteration if own and checkpoint else 0)
                 if checkpoint is not None:
                     keep_best_aside(checkpoint_dir, run.iteration)
+                    beside = checkpoint_dir if restore_from is None else restore_from.parent
+                    run.keep_or_forget_best(checkpoint, beside, resume)
                 run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
                 return _loop(run, saver)
         except NotFinite as error:
@@ -298,7 +300,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     names = run.shards.mapping.names
     log = CsvLog(folder / "log.csv", log_columns(names), run.iteration, run.evaluation_due)
     timing = CsvLog(folder / "timing.csv", TIMING_COLUMNS, run.iteration)
-    run.consult(say=False)
+    run.consult(log, timing, say=False)
     # From the first iteration on there is something to go on from, and to replay from.
     saver.save(checkpoint_file(folder / LATEST, run.checkpoint()))
     saver.wait()
@@ -367,11 +369,11 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                     saver.save(files | checkpoint_file(folder / LATEST, before))
                     _stop(run, saver)
                 run.evaluation_due = False
-                log.write(row)
-                _draw_curves(folder)
-                run.consult(say=not done)  # the summary says it at the end
                 if best is not None:
                     files |= model_files(folder, "best", best, step.discriminator)
+                log.write(row)
+                _draw_curves(folder, log)
+                run.consult(log, timing, say=not done)  # the summary says it at the end
             if run.iteration % options.save_pred_every == 0 or done:
                 path = folder / f"checkpoint_{run.iteration}.pth"
                 files |= checkpoint_file(path, run.checkpoint())
@@ -400,10 +402,10 @@ def _stop(run: Run, saver: Saver) -> NoReturn:
     raise Stop
 
 
-def _draw_curves(folder: Path) -> None:
+def _draw_curves(folder: Path, log: CsvLog) -> None:
     try:
-        draw_curves(folder)
-    except (OSError, InputError) as error:  # a picture is not worth a run
+        draw_curves(folder, log.rows)
+    except OSError as error:  # a picture is not worth a run
         console.print(f"Warning: curves.png was not drawn ({error})")
 
 

@@ -38,9 +38,10 @@ from rich.table import Table
 
 from salakseg.classes import ClassMapping
 from salakseg.console import console
+from salakseg.errors import InputError
 from salakseg.files import atomic_path
 from salakseg.metrics import Scores
-from salakseg.training.doctor import IOU_COLUMN, read_log
+from salakseg.training.doctor import IOU_COLUMN, read_rows
 from salakseg.training.trust import Probe
 
 if TYPE_CHECKING:
@@ -94,49 +95,71 @@ def gpu_memory_mb(device: torch.device) -> float | None:
 
 
 class CsvLog:
-    """Appends rows to a CSV file; what a resumed run does again is cut off: rows of iterations
-    after `iteration`, and with `evaluation_due` the evaluation row of that one."""
+    """A CSV file that a row is added to at a time; what a resumed run does again is cut off: rows
+    of iterations after `iteration`, and with `evaluation_due` the evaluation row of that one.
+
+    The rows are kept in memory and each time written anew: a spreadsheet that holds the file, or
+    saves it otherwise, costs a warning at most.
+
+    Attributes:
+        rows: as csv.DictReader gives them.
+    """
 
     def __init__(
         self, path: Path, columns: tuple[str, ...], iteration: int, evaluation_due: bool = False
     ) -> None:
         self.path, self.columns = path, columns
-        kept = []
+        self.rows: list[dict[str, str]] = []
+        self._failed = False
         if iteration and path.exists():
             try:
-                kept = self._rows_until(iteration, evaluation_due)
-            except (KeyError, ValueError, csv.Error):
+                self.rows = self._rows_until(iteration, evaluation_due)
+            except InputError:
                 aside = path.with_name(f"{path.stem}_until_{iteration}{path.suffix}")
                 os.replace(path, aside)
                 console.print(f"{path}: not as it was written; kept as {aside}, a new one begins")
-        with (
-            atomic_path(path) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
+        self._write()
 
     def _rows_until(self, iteration: int, evaluation_due: bool) -> list[dict[str, str]]:
-        """What stays of the file; `ValueError` and the like where a program has changed it."""
-        with open(self.path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            # A row that a kill left half-written lacks its last columns.
-            rows = [row for row in reader if None not in row.values()]
+        """What stays of the file; `InputError` where a program has changed it."""
+        # Earlier versions had fewer columns, never others, and could be killed in a row, which then
+        # lacks its last columns.
+        rows = [row for row in read_rows(self.path) if None not in row.values()]
+        if any(row.keys() - set(self.columns) for row in rows):
+            raise InputError(f"{self.path}: has other columns")
         kept = [row for row in rows if int(row["iteration"]) <= iteration]
-        # Earlier versions had fewer columns, never others.
-        if set(reader.fieldnames or ()) - set(self.columns):
-            raise ValueError(self.path)
         if evaluation_due:
             return [r for r in kept if int(r["iteration"]) < iteration or not r["train_miou"]]
         return kept
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one row; columns that it lacks stay empty."""
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(
-                {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-            )
+        """Add one row; columns that it lacks stay empty."""
+        self.rows.append({column: _text(row.get(column)) for column in self.columns})
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            with (
+                atomic_path(self.path) as temporary,
+                open(temporary, "w", encoding="utf-8", newline="") as file,
+            ):
+                writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            self._failed = False
+        except OSError as error:  # a log is not worth a run
+            if not self._failed:
+                console.print(
+                    f"Warning: {self.path}: cannot be written ({error.strerror}); training goes "
+                    "on, its rows follow with the next that can be"
+                )
+            self._failed = True
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def iteration_line(iteration: int, num_steps: int, row: dict[str, Any], st_count: int) -> str:
@@ -186,16 +209,14 @@ def print_evaluation(
         console.print(f"Best validation mIoU: {best[0]:.4f} at iteration {best[1]}")
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw log.csv of a checkpoint folder as curves.png beside it; a log without rows draws none.
+def draw_curves(folder: Path, log: Sequence[dict[str, str]]) -> None:
+    """Draw the rows of log.csv as curves.png in a checkpoint folder; without rows, nothing.
 
     Raises:
-        InputError: no log.csv, or a damaged one.
         OSError: curves.png cannot be written.
     """
     from matplotlib.figure import Figure
 
-    log, _ = read_log(folder)
     if not log:
         return
     figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")

@@ -17,8 +17,9 @@ from salakseg.metrics import scores
 from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model, as_array, as_tensor, some_photos
-from salakseg.training.doctor import Advice, diagnose, read_log
-from salakseg.training.monitor import evaluation_head, iou_columns, print_evaluation
+from salakseg.training.checkpoint import best_iteration_in, has_best
+from salakseg.training.doctor import Advice, diagnose
+from salakseg.training.monitor import CsvLog, evaluation_head, iou_columns, print_evaluation
 from salakseg.training.options import Options
 from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
 from salakseg.training.tracking import Tracker, prediction_sheet
@@ -62,10 +63,11 @@ class Run:
                 for part in np.split(rows, np.arange(size, len(rows), size))
             ]
 
-    def consult(self, say: bool = True) -> None:
-        """Let the doctor read the log; say what is new."""
+    def consult(self, log: CsvLog, timing: CsvLog, say: bool = True) -> None:
+        """Let the doctor read the logs; say what is new."""
         found = diagnose(
-            *read_log(self.folder),
+            log.rows,
+            timing.rows,
             num_steps=self.options.num_steps,
             lambda_st=self.options.lambda_st,
             threshold_st=self.options.threshold_st,
@@ -124,6 +126,27 @@ class Run:
             raise InputError(
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"
             ) from error
+
+    def keep_or_forget_best(self, checkpoint: dict[str, Any], beside: Path, resumed: bool) -> None:
+        """Have in the folder the best model that `checkpoint`, of the folder `beside`, names; where
+        it is nowhere, forget its score, so that the next evaluation gives a best model."""
+        if self.best_iteration == 0:
+            return
+        if has_best(self.folder, beside, self.best_iteration, self.best_val_miou):
+            return
+        # Killed between a new best model and the checkpoint after it, a run comes to it again.
+        if (
+            resumed
+            and best_iteration_in(self.folder) > self.iteration
+            and checkpoint["options"] == asdict(self.options)
+            and checkpoint.get("computed_with") == self.computed
+        ):
+            return
+        console.print(
+            f"{self.folder}: has no whole best model of iteration {self.best_iteration}; its score "
+            f"{self.best_val_miou:.4f} is forgotten, the next evaluation gives a new one"
+        )
+        self.best_val_miou, self.best_iteration = float("-inf"), 0
 
     def described_model(self, on_batch: Callable[[int], object] = lambda _: None) -> Model:
         """`model`, with what its labelled patches are like; that takes a pass over some of them.

@@ -9,7 +9,12 @@ from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import Generator, normalise_as_pretrained
 from salakseg.model.weights import MODEL_FORMAT, load_model, read_torch_file
-from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, periodic
+from salakseg.training.checkpoint import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMATS,
+    RUN_FILES,
+    periodic,
+)
 from salakseg.training.options import (
     PAPER_THRESHOLD,
     S4GAN_PAPER,
@@ -153,7 +158,6 @@ def remove_run(folder: Path, iteration: int) -> None:
         for path in (*later, *folder.glob("final_model*.pth"), folder / "run.json"):
             path.unlink(missing_ok=True)
         return
-    # The checkpoints first: without them nothing takes the rest for a run.
-    for pattern in ("*checkpoint*.pth", "*_model*.pth", "*.csv", "curves.png", "run.json"):
+    for pattern in RUN_FILES:
         for path in folder.glob(pattern):
             path.unlink()

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+import salakseg
 from salakseg.data.workers import cores, worker_processes
 from salakseg.errors import InputError, WorkError
 
@@ -181,3 +182,20 @@ def test_workers_of_the_checks_import_neither_pandas_nor_torch() -> None:
     code = "import salakseg.data.checks, sys; print({'pandas', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: salakseg.patchify(".", out="../patches", num_workers=-1),
+        lambda: salakseg.index(".", num_workers=-1),
+        lambda: salakseg.shard(num_workers=-1),
+        lambda: salakseg.evaluate("model.pth", num_workers=-1),
+        lambda: salakseg.suggest(num_workers=-1),
+    ],
+)
+def test_a_number_below_0_is_refused_in_the_same_words_everywhere(
+    call: Callable[[], object],
+) -> None:
+    with pytest.raises(InputError, match=r"^--num-workers -1: must be 0 or above$"):
+        call()

@@ -22,6 +22,7 @@ from salakseg.training.checkpoint import (
     Saver,
     checkpoint_file,
     checkpoints,
+    has_best,
     host_copy,
     keep_best_aside,
     model_files,
@@ -127,6 +128,18 @@ def test_a_folder_with_a_run_is_refused(tmp_path: Path) -> None:
     refuse_to_overwrite(tmp_path)
     save(tmp_path, "checkpoint_10.pth", 10)
     with pytest.raises(InputError, match=r"--resume.*--overwrite.*--checkpoint-dir"):
+        refuse_to_overwrite(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kept", ["best_model.pth", "best_model_20.pth", "final_model_D.pth", "run.json"]
+)
+def test_what_was_kept_of_a_run_is_refused_too(tmp_path: Path, kept: str) -> None:
+    # A start that was killed before its first save is no run.
+    (tmp_path / "log.csv").write_text("iteration\n", encoding="utf-8")
+    refuse_to_overwrite(tmp_path)
+    (tmp_path / kept).touch()
+    with pytest.raises(InputError, match=f"{kept} of a run.*--overwrite.*--checkpoint-dir"):
         refuse_to_overwrite(tmp_path)
 
 
@@ -487,6 +500,26 @@ def test_a_best_model_from_after_the_place_to_go_on_from_is_kept_aside(
         *("best_model.pth", "best_model_D.pth", "best_model_900.pth", "best_model_900_D.pth")
     }
     assert "iteration 900, after the 800" in capsys.readouterr().out
+
+
+MIOU = (3 / 4 + 4 / 5) / 2  # of `model`
+
+
+def test_the_best_model_is_the_one_that_the_checkpoint_names(tmp_path: Path, model: Model) -> None:
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    assert not has_best(here, beside, 800, MIOU)
+    save_best(here, model, 900)
+    save_best(beside, model, 800)
+    (beside / "best_model_D.pth").unlink()
+    assert not has_best(here, beside, 800, 0.7)  # of iteration 800, but of another run
+    assert not has_best(here, here, 800, MIOU)
+    assert has_best(here, beside, 800, MIOU)
+    assert (here / "best_model.pth").read_bytes() == (beside / "best_model.pth").read_bytes()
+    assert not (here / "best_model_D.pth").exists()  # the one of iteration 900
+    keep_best_aside(here, 700)
+    (here / "best_model.pth").write_bytes(b"")
+    assert has_best(here, here, 800, MIOU)
+    assert load_model(here / "best_model.pth").iteration == 800
 
 
 def test_what_is_there_is_listed(

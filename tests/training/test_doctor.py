@@ -297,6 +297,27 @@ def test_a_row_cut_short_by_a_power_cut_is_passed_over(tmp_path: Path) -> None:
     assert diagnose(log, timing, **GOOD_OPTIONS, class_names=[]) == []
 
 
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (GOOD_LOG.rstrip("\n") + ",\n", "line 7 is none"),
+        (GOOD_LOG + ",,,\n", "line 8 is none"),
+        (GOOD_LOG + "9" * 400 + "\n", "line 8 is none"),
+        ("iteration,loss_ce\n10,0.5\n", "has no column loss_d"),
+        (GOOD_LOG.replace("train_miou", "miou"), "has no column train_miou"),
+        ("", "has no column iteration"),
+    ],
+)
+def test_a_damaged_log_is_one_line(tmp_path: Path, log: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"log\.csv: {message}"):
+        doctor(write_run(tmp_path / "run", log))
+
+
+def test_infinity_in_a_log_is_no_value(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", GOOD_LOG.replace("0.685679", "inf"))
+    assert doctor(folder) == []
+
+
 def test_what_is_no_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         read_log(tmp_path / "nowhere")
@@ -306,7 +327,7 @@ def test_what_is_no_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"log\.csv: line 4 is none that training writes"):
         doctor(folder)
     (folder / "log.csv").write_text("a;b\n1;2\n", encoding="utf-8")
-    with pytest.raises(InputError, match="line 2"):
+    with pytest.raises(InputError, match="has no column iteration"):
         doctor(folder)
     write_run(tmp_path / "other", options={})
     with pytest.raises(InputError, match=r"not a run\.json"):

@@ -444,6 +444,61 @@ def test_going_back_in_a_run_leaves_nothing_of_what_came_after(shards_dir: Path)
     assert names == {"checkpoint_2.pth"}
 
 
+def test_the_best_model_named_at_the_end_is_the_file(
+    shards_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(**options: Any) -> dict[str, Any]:
+        # So high a rate that nothing better comes.
+        options = {"learning_rate": 0.8, "num_steps": 12, "eval_every": 100} | options
+        return train(shards_dir=shards_dir, device="cpu", **options)
+
+    def holds(folder: str) -> int:
+        return load_model(Path(folder, "best_model.pth")).iteration
+
+    small_run(shards_dir, eval_every=2)
+    shutil.copytree("checkpoints", "back")
+    shutil.copytree("checkpoints", "damaged")
+    best = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["best_iteration"]
+    # Into another folder it is taken along.
+    latest = Path("checkpoints/latest_checkpoint.pth")
+    run = end(restore_from=latest, checkpoint_dir=Path("extended"))
+    assert run["best_iteration"] == holds("extended")
+    # Back to where it is not known which one was the best: what comes is.
+    older = read_checkpoint(Path("back/checkpoint_4.pth"))
+    older["best_iteration"] = 1
+    torch.save(older, "back/checkpoint_4.pth")
+    run = end(restore_from=Path("back/checkpoint_4.pth"), checkpoint_dir="back", overwrite=True)
+    assert run["best_iteration"] == holds("back") == 12
+    assert "has no whole best model of iteration 1; its score" in capsys.readouterr().out
+    # Damaged, and nowhere else.
+    Path("damaged/best_model.pth").write_bytes(b"")
+    run = end(resume=True, checkpoint_dir="damaged")
+    assert run["best_iteration"] == holds("damaged") == 12
+    assert f"has no whole best model of iteration {best}; its score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["edited", "held"])
+def test_a_log_that_others_touch_is_not_worth_a_run(
+    shards_dir: Path, change: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    original, log = loop.Step.__call__, Path("checkpoints/log.csv")
+
+    def touched(self: loop.Step, iteration: int, *batches: Any) -> None:
+        if iteration == 3:
+            if change == "edited":
+                log.write_bytes(b"\xef\xbb\xbf" + log.read_bytes())
+            else:
+                log.unlink()
+                log.mkdir()
+        original(self, iteration, *batches)
+
+    monkeypatch.setattr(loop.Step, "__call__", touched)
+    assert small_run(shards_dir, eval_every=2)["iterations"] == 6
+    assert capsys.readouterr().out.count("Warning") == (change == "held")
+    if change == "edited":
+        assert log.read_text(encoding="utf-8").startswith("iteration,")
+
+
 def test_two_trainings_in_one_folder(shards_dir: Path) -> None:
     with (
         lock_folder(Path("checkpoints"), "training"),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from salakseg.errors import InputError
 from salakseg.metrics import scores
+from salakseg.training.doctor import read_rows
 from salakseg.training.monitor import (
     LOG_COLUMNS,
     CsvLog,
@@ -47,6 +47,9 @@ def test_a_resumed_log_has_each_row_once(tmp_path: Path) -> None:
         lambda content: content.replace(b"100", b"1O0"),
         lambda content: content.replace(b"loss_ce", b"loss_\xff"),
         lambda content: content.replace(b"loss_ce", b"loss"),
+        lambda content: content.replace(b"0.5", b"much"),
+        lambda content: content[:-1] + b",\n",
+        lambda content: b"\xef\xbb\xbf" + content,
     ],
 )
 def test_a_log_that_was_changed_is_kept_aside(
@@ -60,6 +63,31 @@ def test_a_log_that_was_changed_is_kept_aside(
     assert (tmp_path / "log_until_200.csv").read_bytes() == changed
     assert path.read_text(encoding="utf-8").count("\n") == 2
     assert "log_until_200.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["edited", "gone", "held"])
+def test_what_becomes_of_the_file_costs_a_run_nothing(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, LOG_COLUMNS, 0)
+    log.write({"iteration": 100, "loss_ce": 0.5})
+    if change == "edited":
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b",", b";"))
+    else:
+        path.unlink()
+    if change == "held":
+        path.mkdir()  # for a file that another program has open, on Windows
+    for iteration in (200, 300):
+        log.write({"iteration": iteration, "loss_ce": 0.4})
+    said = capsys.readouterr().out
+    assert said.count("Warning") == said.count("log.csv: cannot be written") == (change == "held")
+    if change == "held":
+        path.rmdir()
+    log.write({"iteration": 400, "train_miou": np.float64(1 / 3), "judge": None})
+    assert [row["iteration"] for row in read_rows(path)] == ["100", "200", "300", "400"]
+    assert read_rows(path) == log.rows
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
 
 
 def test_columns_that_came_later_are_empty_in_older_rows(tmp_path: Path) -> None:
@@ -91,7 +119,7 @@ def test_there_is_no_gpu_memory_on_a_cpu() -> None:
     assert gpu_memory_mb(torch.device("cpu")) is None
 
 
-def write_log(folder: Path, count: int, best: int) -> None:
+def write_log(folder: Path, count: int, best: int) -> CsvLog:
     log = CsvLog(folder / "log.csv", log_columns(["Water"]), 0)
     for i in range(1, count + 1):
         log.write(
@@ -109,14 +137,14 @@ def write_log(folder: Path, count: int, best: int) -> None:
         # Beside the best one, all are equal.
         miou = 0.5 if i == best else 0.4
         log.write({"iteration": 100 * i, "train_miou": 0.45, "val_miou": miou})
+    return log
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
 def test_curves_show_the_log(tmp_path: Path, count: int) -> None:
     pictures = []
     for best in (1, count):
-        write_log(tmp_path, count, best)
-        draw_curves(tmp_path)
+        draw_curves(tmp_path, write_log(tmp_path, count, best).rows)
         pictures.append(np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.csv"]
     height, width, _ = pictures[0].shape
@@ -128,15 +156,10 @@ def test_curves_show_the_log(tmp_path: Path, count: int) -> None:
 
 def test_curves_of_a_run_without_validation_or_self_training(tmp_path: Path) -> None:
     log = CsvLog(tmp_path / "log.csv", LOG_COLUMNS, 0)
-    draw_curves(tmp_path)
+    draw_curves(tmp_path, log.rows)
     assert not (tmp_path / "curves.png").exists()
     zeros = dict.fromkeys(("loss_fm", "loss_st", "loss_d", "st_count", "st_pixels"), 0.0)
     log.write({"iteration": 100, "loss_ce": 0.5, "learning_rate": 0.001} | zeros)
     log.write({"iteration": 100, "train_miou": 0.4, "judge": ""})
-    draw_curves(tmp_path)
+    draw_curves(tmp_path, log.rows)
     assert (tmp_path / "curves.png").exists()
-
-
-def test_curves_need_a_log(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"log\.csv"):
-        draw_curves(tmp_path)
