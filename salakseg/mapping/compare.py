@@ -72,21 +72,20 @@ def find_masks(given: Path, inputs: Sequence[Input]) -> dict[str, Truth]:
 
 
 def require_understood(masks: Iterable[Truth], mapping: ClassMapping) -> None:
-    """Say what the numbers in masks stand for, or raise `InputError` where nothing tells it."""
+    """Read all masks, and say what their numbers stand for; `InputError` where one cannot be read,
+    or nothing tells it."""
     for mask in masks:
         _understood(mask.masks, mapping)
 
 
-def require_fitting(mask: Truth, shape: tuple[int, int], mapping: ClassMapping) -> None:
-    """Raise `InputError` unless a mask can be read, all of it, and is of the image's size, give or
-    take two pixels."""
+def require_fitting(mask: Truth, shape: tuple[int, int]) -> None:
+    """Raise `InputError` unless a mask is of the image's size, give or take two pixels."""
     with open_mask(mask.path) as stored:
         width, height = stored.width, stored.height
     if not sizes_agree((height, width), shape):
         raise InputError(
             f"{mask.path}: {width} × {height} pixels, the image has {shape[1]} × {shape[0]}"
         )
-    read_mask(mask.path, _understood(mask.masks, mapping))
 
 
 @lru_cache(1)

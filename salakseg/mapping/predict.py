@@ -320,7 +320,7 @@ def _map(
     # What does not fit is said before the work, not after it.
     zones = None if options.zones is None else place_zones(options.zones, source)
     if job.mask is not None:
-        require_fitting(job.mask, (source.height, source.width), network.mapping)
+        require_fitting(job.mask, (source.height, source.width))
     if options.nodata is not None and options.nodata > 255 and source.white_level is None:
         raise InputError(f"{path}: --nodata {options.nodata:g}: its values are 8-bit, 0 to 255")
     ground = ground_of(source, options.gsd, job.image.is_photo)
