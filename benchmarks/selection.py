@@ -40,7 +40,7 @@ from quality import (
 import salakseg
 from salakseg.data.shards import read_shards
 from salakseg.suggestion.embed import FEATURES, Features, pool_of
-from salakseg.suggestion.suggest import even_weights, similarity_table, units_of
+from salakseg.suggestion.ranking import even_weights, similarity_table, units_of
 
 ARMS = ("random", "scene", "coverage", "warm", "entropy")
 BUDGETS = (4, 8, 16)

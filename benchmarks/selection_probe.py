@@ -34,7 +34,7 @@ from salakseg.metrics import scores
 from salakseg.model.features import STAGES, stage_means, stage_outputs
 from salakseg.model.generator import create_generator
 from salakseg.suggestion.embed import Features
-from salakseg.suggestion.suggest import even_weights, rank, units_of
+from salakseg.suggestion.ranking import even_weights, rank, units_of
 
 BUDGETS = (4, 8, 16)
 STRIDE = 8  # positions that are looked at

@@ -17,13 +17,8 @@ import numpy as np
 import pandas as pd
 
 from salakseg.suggestion.embed import Features
-from salakseg.suggestion.suggest import (
-    even_weights,
-    far_from_labelled,
-    measure,
-    rank,
-    units_of,
-)
+from salakseg.suggestion.far import far_from_labelled
+from salakseg.suggestion.ranking import even_weights, measure, rank, units_of
 
 KINDS = 400
 CHUNK = 10_000
