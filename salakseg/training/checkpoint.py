@@ -251,12 +251,13 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
         except InputError as error:
             damaged.append(str(error))
     found = f"{folder}: nothing to resume from ({'; '.join(damaged)})"
-    best = _look_at(folder / BEST)
-    if best.iteration is None:
+    models = [_look_at(folder / name) for name in (BEST, "final_model.pth", "latest_model.pth")]
+    whole = next((model for model in models if model.iteration is not None), None)
+    if whole is None:
         raise InputError(f"{found}; start anew without --resume")
     raise InputError(
-        f"{found}; the weights of the best model are whole: --restore-from {folder / BEST} "
-        f"--checkpoint-dir OTHER starts a new run from them (of iteration {best.iteration}); the "
+        f"{found}; the weights of {whole.path.name} are whole: --restore-from {whole.path} "
+        f"--checkpoint-dir OTHER starts a new run from them (of iteration {whole.iteration}); the "
         "optimisers' state, the discriminator and the place in the run are lost"
     )
 

@@ -118,6 +118,13 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
         newest_checkpoint(tmp_path)
 
 
+def test_what_models_are_left_is_said(tmp_path: Path) -> None:
+    model = {"format": "salakseg-model-1", "iteration": 7, "val_confusion": None}
+    torch.save(model, tmp_path / "final_model.pth")
+    with pytest.raises(InputError, match=r"--restore-from .*final_model\.pth .*iteration 7"):
+        newest_checkpoint(tmp_path)
+
+
 def test_a_model_file_is_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"format": "salakseg-model-1"}, tmp_path / "best_model.pth")
     with pytest.raises(InputError, match="no full checkpoint"):
