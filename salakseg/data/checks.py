@@ -331,19 +331,17 @@ def is_masked(path: Path) -> bool:
 
 def _decoded(path: Path) -> tuple[int, int, int, int]:
     """Width, height, pixels that are not there, and white level, 0 for 8 bits."""
+    valid, white_level = _valid_pixels(path)
+    return valid.shape[1], valid.shape[0], int((~valid).sum()), white_level
+
+
+def _valid_pixels(image: Path) -> tuple[NDArray[np.bool_], int]:
+    """bool (H, W): where a patch is there, neither transparent nor nodata; and its white level."""
     from salakseg.imagery.raster import open_image  # imports rasterio
 
-    with open_image(path) as source:
-        valid = source.read(0, 0, source.height, source.width)[1]
-        return source.width, source.height, int((~valid).sum()), source.white_level or 0
-
-
-def valid_pixels(image: Path) -> NDArray[np.bool_]:
-    """bool (H, W): where a patch is there, neither transparent nor nodata."""
-    from salakseg.imagery.raster import open_image
-
     with open_image(image) as source:
-        return source.read(0, 0, source.height, source.width)[1]
+        valid = source.read(0, 0, source.height, source.width)[1]
+        return valid, source.white_level or 0
 
 
 def _require_patch_size(width: int, height: int) -> None:
@@ -378,7 +376,7 @@ def _check_mask(
                     error=f"{stored.width}×{stored.height}, the image is {size[0]}×{size[1]}"
                     + " upright; turn the mask" * turned,
                 )
-            count = _count(stored, mapping, None if image is None else valid_pixels(image))
+            count = _count(stored, mapping, None if image is None else _valid_pixels(image)[0])
         if path.suffix.lower() in TIFF_SUFFIXES:
             count = count._replace(turned=exif_orientation(path) != UPRIGHT)
         return count

@@ -18,6 +18,7 @@ TIMED_ITERATIONS = 5
 
 
 def announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Say what is trained, on what, and from how many patches."""
     counts = run.shards.samples.split.value_counts()
     options = run.options
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type}"
@@ -59,6 +60,7 @@ def _bytes(network: torch.nn.Module) -> int:
 
 
 def tell_duration(run: Run, seconds: float) -> None:
+    """Say how long the rest will take, after `TIMED_ITERATIONS` that took these seconds."""
     left = run.options.num_steps - run.iteration
     total = seconds / TIMED_ITERATIONS * left
     text = f"about {total / 3600:.1f} h" if total > 5400 else f"about {max(1, total / 60):.0f} min"
@@ -73,6 +75,7 @@ def tell_duration(run: Run, seconds: float) -> None:
 
 
 def tell_others(operations: set[str]) -> None:
+    """Say which operations have no deterministic form here."""
     if operations:
         console.print(
             f"Of {', '.join(sorted(operations))} torch has no form here that gives the same bits "
@@ -81,6 +84,7 @@ def tell_others(operations: set[str]) -> None:
 
 
 def finish(run: Run, seconds: float) -> dict[str, Any]:
+    """Write run.json, say how the run went and what comes next; the content of run.json."""
     best = None if run.best_iteration == 0 else run.best_val_miou
     content = {
         "options": asdict(run.options),

@@ -72,6 +72,7 @@ def options_of(given: dict[str, Any], checkpoint: dict[str, Any] | None) -> Opti
 
 
 def require_same_run(checkpoint: dict[str, Any], shards: Shards) -> None:
+    """Raise `InputError` unless these are the shards, and the classes, of the run."""
     if checkpoint["classes"] != shards.mapping.as_plain():
         raise InputError(
             f"{shards.folder}: has other classes than the run that is gone on with; shard the "
@@ -123,6 +124,7 @@ def tell_differences(checkpoint: dict[str, Any], computed: dict[str, str]) -> No
 
 
 def take_normalisation(network: Generator, checkpoint: dict[str, Any], options: Options) -> None:
+    """Give the network the mean and deviation that the run has been trained with."""
     if "mean" in checkpoint:
         network.normalise_by(checkpoint["mean"], checkpoint["std"])
     elif options.encoder_weights == "imagenet":  # of an earlier version, which did not keep it
@@ -130,6 +132,8 @@ def take_normalisation(network: Generator, checkpoint: dict[str, Any], options: 
 
 
 def take_weights(network: Generator, path: Path, shards: Shards) -> None:
+    """Give the network the weights and normalisation of a model file; `InputError` where they do
+    not fit."""
     model = load_model(path)
     if model.mapping.names != shards.mapping.names:
         raise InputError(
