@@ -23,8 +23,9 @@ from salakseg.device import autocast_dtype, select_device
 from salakseg.model.generator import create_generator
 from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.model.weights import Model
-from salakseg.training.checkpoint import LATEST, Saver, checkpoint_file, model_files
+from salakseg.training.checkpoint import LATEST, checkpoint_file, model_files
 from salakseg.training.options import S4GAN, Recipe
+from salakseg.training.saver import Saver
 from salakseg.training.step import Step
 
 SAVE_EVERY = 100

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
     from salakseg.suggestion.suggest import suggest
-    from salakseg.training.checkpoint import checkpoints
     from salakseg.training.doctor import doctor
     from salakseg.training.loop import train
+    from salakseg.training.saved_files import checkpoints
 
     __version__: str
 
@@ -45,7 +45,7 @@ _HOMES = {
     "predict": "salakseg.mapping.predict",
     "suggest": "salakseg.suggestion.suggest",
     "doctor": "salakseg.training.doctor",
-    "checkpoints": "salakseg.training.checkpoint",
+    "checkpoints": "salakseg.training.saved_files",
     "demo": "salakseg.demonstration.demo",
 }
 

@@ -1,5 +1,6 @@
 """The command line, as a person runs it: in processes of their own."""
 
+import inspect
 import json
 import os
 import shutil
@@ -16,10 +17,13 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 from typer.main import get_command
+from typer.models import CommandInfo
 from typer.testing import CliRunner
 
+import salakseg
 from salakseg import cli
 from salakseg.cli import app, main
+from salakseg.training.options import abouts
 from tests.conftest import SAMPLES
 
 
@@ -260,12 +264,22 @@ def test_a_second_signal_waits_for_nothing(
 
 
 def test_every_function_is_there_from_python() -> None:
-    import salakseg
-
     for name in salakseg.__all__:
         assert callable(getattr(salakseg, name))
     with pytest.raises(AttributeError):
         salakseg.segment  # noqa: B018
+
+
+# Options that the function takes otherwise.
+OF_THE_COMMAND_LINE = {"models", "no_wandb", "no_cache", *cli.MOVED, *abouts()}
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda one: one.callback.__name__)
+def test_the_command_line_and_python_agree_on_names_and_defaults(command: CommandInfo) -> None:
+    typed = inspect.signature(command.callback).parameters
+    called = inspect.signature(getattr(salakseg, command.callback.__name__)).parameters
+    for name in typed.keys() - OF_THE_COMMAND_LINE:
+        assert typed[name].default == called[name].default or name == "against", name
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to oneself")

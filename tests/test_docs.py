@@ -27,7 +27,7 @@ from salakseg.mapping.areas import HEADER
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, model_content
 from salakseg.training import checkpoint
-from salakseg.training.monitor import LOG_COLUMNS, TIMING_COLUMNS
+from salakseg.training.run_log import LOG_COLUMNS, TIMING_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -39,7 +39,7 @@ class Command:
 
 
 def demo(
-    out: Path | str = "salakseg-demo",
+    out: Path | str = Path("salakseg-demo"),
     only_data: bool = False,
     open_: bool = False,
     *,

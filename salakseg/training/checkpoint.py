@@ -38,40 +38,31 @@ for. Learning rates and ramps are pure functions of the iteration. A file of for
 """
 
 import math
-import re
-import time
-from collections.abc import Container, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
-from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
 from shutil import copyfile
-from typing import Any, Self
+from typing import Any
 
 import torch
-from rich import box
-from rich.table import Table
-from torch import Tensor
 
-from salakseg.console import console, progress
-from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path, format_bytes, lock_folder, require_folder
-from salakseg.metrics import scores
+from salakseg.console import console
+from salakseg.errors import InputError
+from salakseg.files import atomic_path
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.weights import (
-    MODEL_FORMAT,
     Model,
     model_content,
     read_torch_file,
-    write_torch_file,
+)
+from salakseg.training.saved_files import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMATS,
+    look_at,
+    number_of,
+    periodic,
 )
 
-CHECKPOINT_FORMAT = "salakseg-checkpoint-2"
-CHECKPOINT_FORMATS = (CHECKPOINT_FORMAT, "salakseg-checkpoint-1")
 LATEST = "latest_checkpoint.pth"
-# Seconds for which a save may be waited for before it is worth a line.
-WAIT_TO_TELL = 2
 BEST = "best_model.pth"
 # What a run leaves in its folder, the checkpoints first: without them it cannot be gone on with.
 RUN_FILES = (
@@ -93,133 +84,6 @@ def model_files(
     if discriminator is not None:
         files[folder / f"{name}_model_D.pth"] = discriminator.state_dict()
     return files
-
-
-class Saver:
-    """Writes files of the family in the background, one save at a time.
-
-    A save that fails costs a warning, not the run: the files of the save before stay, and the next
-    save tries again. As a context manager it closes itself, and then does not hide an error that
-    ends the block.
-
-    Args:
-        keep_checkpoints: after each `checkpoint_N.pth`, keep only this many of them; None: all.
-    """
-
-    def __init__(self, keep_checkpoints: int | None = None) -> None:
-        if keep_checkpoints is not None and keep_checkpoints < 1:
-            raise InputError(f"--keep-checkpoints {keep_checkpoints}: must be at least 1")
-        self._keep = keep_checkpoints
-        # Its thread is no daemon: Python does not end before the file in hand is whole.
-        self._thread = ThreadPoolExecutor(1, "saver")
-        self._in_flight: Future[None] | None = None
-        self._unwritten: dict[Path, Any] = {}
-        self._failed: WorkError | None = None
-        self._whole: set[Path] = set()
-        self._waiting_told = False
-
-    def save(self, files: dict[Path, Any]) -> None:
-        """Copy all tensors of `files` (path → content) to memory of their own, write in order.
-
-        Returns when they are copied; waits for the save before. Contents are dictionaries and
-        lists of tensors on any device and plain values. Where one file fails, those after it are
-        not written: a checkpoint names the best model that came before it.
-        """
-        began = time.monotonic()
-        self.wait()
-        waited = time.monotonic() - began
-        if waited >= WAIT_TO_TELL and not self._waiting_told:
-            self._waiting_told = True
-            console.print(
-                f"Training waited {waited:.0f} s for the save before to reach the disk; a higher "
-                "--save-latest-every waits less often (train --resume takes it)"
-            )
-        # A best model that could not be written comes only once; it goes first.
-        files = {**{p: c for p, c in self._unwritten.items() if p not in files}, **files}
-        self._in_flight = self._thread.submit(self._write, host_copy(files))
-
-    def wait(self) -> None:
-        """Return when nothing is being written: before a fork, say, or before reading a file."""
-        if self._in_flight is not None:
-            self._in_flight.result()
-            self._in_flight = None
-
-    def close(self) -> None:
-        """Wait for the last save.
-
-        Raises:
-            WorkError: it failed.
-        """
-        try:
-            self.wait()
-        finally:
-            self._thread.shutdown()
-        if self._failed is not None:
-            raise self._failed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._thread.shutdown()
-
-    def _write(self, files: dict[Path, Any]) -> None:
-        path = Path()
-        try:
-            for path in list(files):
-                write_torch_file(path, files[path])
-                del files[path]  # its memory is free for the next snapshot
-                self._whole.add(path)
-                if self._keep is not None and _number(path) is not None:
-                    prune(path.parent, self._keep, self._whole)
-        except (OSError, RuntimeError) as error:
-            if self._failed is None:
-                console.print(
-                    f"WARNING: {path}: cannot be written ({_reason(error)}). Training goes on, "
-                    "the files of the save before stay, the next save tries again: make room"
-                )
-            self._failed = saving_failed(path, error)
-            # Periodic ones are not kept for another try: they would pile up in memory.
-            self._unwritten = {p: c for p, c in files.items() if _number(p) is None}
-        else:
-            if self._failed is not None:
-                console.print("Saving works again")
-            self._failed, self._unwritten = None, {}
-
-
-def host_copy(content: Any) -> Any:
-    """A copy in host memory of all tensors in nested dictionaries, lists and tuples.
-
-    A tensor that is in it more than once is copied once. On CUDA the copies run side by side, with
-    one wait at the end.
-    """
-    copies: dict[Any, Tensor] = {}
-    copied = _host_copy(content, copies)
-    for device in {key[0] for key in copies if key[0].type == "cuda"}:
-        torch.cuda.synchronize(device)
-    return copied
-
-
-def _host_copy(content: Any, copies: dict[Any, Tensor]) -> Any:
-    if isinstance(content, Tensor):
-        # Each state_dict() gives new objects for the same memory.
-        where = (content.device, content.data_ptr())
-        key = (*where, content.dtype, content.shape, content.stride())
-        if key not in copies:
-            copies[key] = content.detach().to("cpu", non_blocking=content.is_cuda, copy=True)
-        return copies[key]
-    if isinstance(content, dict):
-        # Not `{}`: a state dict has an attribute, the versions of its modules.
-        copied = copy(content)
-        for name, value in content.items():
-            copied[name] = _host_copy(value, copies)
-        return copied
-    if isinstance(content, list | tuple):
-        return type(content)(_host_copy(value, copies) for value in content)
-    return content
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -251,7 +115,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
         except InputError as error:
             damaged.append(str(error))
     found = f"{folder}: nothing to resume from ({'; '.join(damaged)})"
-    models = [_look_at(folder / name) for name in (BEST, "final_model.pth", "latest_model.pth")]
+    models = [look_at(folder / name) for name in (BEST, "final_model.pth", "latest_model.pth")]
     whole = next((model for model in models if model.iteration is not None), None)
     if whole is None:
         raise InputError(f"{found}; start anew without --resume")
@@ -268,7 +132,7 @@ def _stated_iteration(path: Path) -> float:
     try:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["iteration"])
     except Exception:  # whatever a damaged file raises
-        number = _number(path)
+        number = number_of(path)
         return math.inf if number is None else number
 
 
@@ -296,7 +160,7 @@ def keep_best_aside(folder: Path, iteration: int) -> Path | None:
     Returns:
         Its new path, `best_model_N.pth`, or None where there was nothing to keep.
     """
-    best = _look_at(folder / BEST)
+    best = look_at(folder / BEST)
     if best.iteration is None or best.iteration <= iteration:
         return None
     aside = folder / f"best_model_{best.iteration}.pth"
@@ -311,7 +175,7 @@ def keep_best_aside(folder: Path, iteration: int) -> Path | None:
 
 def best_iteration_in(folder: Path) -> int:
     """Of the best model; 0 where none is whole."""
-    return _look_at(folder / BEST).iteration or 0
+    return look_at(folder / BEST).iteration or 0
 
 
 def has_best(folder: Path, beside: Path, iteration: int, val_miou: float) -> bool:
@@ -322,7 +186,7 @@ def has_best(folder: Path, beside: Path, iteration: int, val_miou: float) -> boo
     """
     aside = f"best_model_{iteration}.pth"
     for path in (folder / BEST, folder / aside, beside / BEST, beside / aside):
-        found = _look_at(path)
+        found = look_at(path)
         if found.iteration == iteration and isclose(found.val_miou or 0.0, val_miou):
             if path != folder / BEST:
                 _copy_model(path, folder / BEST)
@@ -342,180 +206,3 @@ def _copy_model(model: Path, to: Path) -> None:
 
 def _discriminator_of(model: Path) -> Path:
     return model.with_name(f"{model.stem}_D.pth")
-
-
-def prune(folder: Path, keep: int, whole: Container[Path] = ()) -> list[Path]:
-    """Remove all but the newest `keep` whole `checkpoint_N.pth`; where none is whole, nothing.
-
-    Args:
-        whole: files that are known to be, and need not be read to tell.
-
-    Returns:
-        What was removed.
-    """
-    going = _older_than_newest(folder, keep, whole)
-    for path in going:
-        path.unlink(missing_ok=True)
-    return going
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed saves left behind; only under the lock of `folder`."""
-    for path in _leftovers(folder):
-        path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class SavedFile:
-    """A file of the family.
-
-    Attributes:
-        path: where it is.
-        size: in bytes.
-        iteration: that it was saved at; None where it does not say.
-        val_miou: of a model, on the validation patches; of a full checkpoint, of the best model
-            before it; None where not known.
-        damage: what is wrong with it, "" for a whole one.
-    """
-
-    path: Path
-    size: int
-    iteration: int | None = None
-    val_miou: float | None = None
-    damage: str = ""
-
-
-def checkpoints(
-    checkpoint_dir: Path | str = Path("checkpoints"), *, clean: bool = False, yes: bool = False
-) -> list[SavedFile]:
-    """List what a run has saved, whole or damaged, and tidy it.
-
-    Args:
-        checkpoint_dir: the folder of a run.
-        clean: remove all `checkpoint_N.pth` but the newest whole one, and what killed saves left;
-            latest, best and final stay.
-        yes: remove without asking.
-
-    Returns:
-        What is there, after the clean-up.
-
-    Raises:
-        InputError: no such folder, or (with `clean`) a training works in it.
-    """
-    folder = require_folder(Path(checkpoint_dir), "train first: salakseg train")
-    if not clean:
-        return _list(folder)
-    with lock_folder(folder, "the clean-up"):
-        files = _list(folder)
-        going = [*_older_than_newest(folder, 1), *_leftovers(folder)]
-        if not going:
-            console.print("Nothing to remove")
-            return files
-        size = format_bytes(sum(path.stat().st_size for path in going))
-        console.print(f"To remove: {', '.join(path.name for path in going)}")
-        if not yes and not _agreed(f"Remove these {len(going)} files ({size})? [y/N] "):
-            console.print("Nothing removed")
-            return files
-        for path in going:
-            path.unlink(missing_ok=True)
-        console.print(f"Removed {len(going)} files, {size}")
-        return [file for file in files if file.path not in going]
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:  # nobody there to ask
-        console.print("(--yes removes without asking)")
-        return False
-
-
-def _list(folder: Path) -> list[SavedFile]:
-    paths = sorted(folder.glob("*.pth"), key=lambda path: (_number(path) or -1, path.name))
-    if not paths:
-        console.print(f"{folder}: no model and no checkpoint")
-        return []
-    files: list[SavedFile] = []
-    with progress("Checking", len(paths)) as bar:
-        for path in paths:
-            files.append(_look_at(path))
-            bar.advance()
-    table = Table("File", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("Iteration", "Val mIoU", "Size"):
-        table.add_column(column, justify="right")
-    table.add_column("State")
-    for file in files:
-        table.add_row(
-            file.path.name,
-            "" if file.iteration is None else str(file.iteration),
-            "" if file.val_miou is None else f"{file.val_miou:.4f}",
-            format_bytes(file.size),
-            "damaged" if file.damage else "whole",
-        )
-    console.print(table)
-    console.print("Val mIoU of a checkpoint: of the best model before it")
-    for file in files:
-        if file.damage:
-            console.print(file.damage)
-    return files
-
-
-def _look_at(path: Path) -> SavedFile:
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        content = read_torch_file(path)
-    except InputError as error:
-        return SavedFile(path, size, damage=str(error))
-    try:
-        kind = content.get("format")
-        if kind in CHECKPOINT_FORMATS:
-            miou = float(content["best_val_miou"])
-        elif kind == MODEL_FORMAT:
-            confusion = content["val_confusion"]
-            miou = float("nan") if confusion is None else scores(confusion).miou
-        else:  # a discriminator's state dict
-            return SavedFile(path, size)
-        known = miou if abs(miou) <= 1 else None  # not -inf, before the first evaluation; not NaN
-        return SavedFile(path, size, int(content["iteration"]), known)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        return SavedFile(path, size, damage=f"{path}: parts missing ({error})")
-
-
-def _number(path: Path) -> int | None:
-    match = re.fullmatch(r"checkpoint_(\d+)\.pth", path.name)
-    return int(match[1]) if match else None
-
-
-def periodic(folder: Path) -> list[tuple[int, Path]]:
-    """All `checkpoint_N.pth` with their N, the newest first."""
-    numbered = [(_number(path), path) for path in folder.glob("checkpoint_*.pth")]
-    return sorted(((n, path) for n, path in numbered if n is not None), reverse=True)
-
-
-def _older_than_newest(folder: Path, keep: int, whole: Container[Path] = ()) -> list[Path]:
-    """The periodic checkpoints without the newest `keep` whole ones; [] where none is whole."""
-    paths = [path for _, path in periodic(folder)]
-    kept: list[Path] = []
-    for path in paths:
-        if len(kept) < keep and (path in whole or _look_at(path).iteration is not None):
-            kept.append(path)
-    return [path for path in paths if path not in kept] if kept else []
-
-
-def _leftovers(folder: Path) -> Iterator[Path]:
-    return folder.glob(".partial-*")
-
-
-def _reason(error: BaseException) -> str:
-    # torch.save reports a full disk as a RuntimeError about a position, over the system's error.
-    while not isinstance(error, OSError) and error.__context__ is not None:
-        error = error.__context__
-    return getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0]
-
-
-def saving_failed(path: Path, error: OSError | RuntimeError) -> WorkError:
-    """What to tell where a file of the family cannot be written."""
-    return WorkError(
-        f"{path}: cannot be written ({_reason(error)}); the files of the last save are "
-        "whole: make room, then salakseg train --resume"
-    )

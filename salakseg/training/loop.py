@@ -37,22 +37,13 @@ from salakseg.signals import Stop, on_stop
 from salakseg.training.batch_size import automatic_batch_size
 from salakseg.training.checkpoint import (
     LATEST,
-    Saver,
     checkpoint_file,
     keep_best_aside,
     model_files,
     newest_checkpoint,
     refuse_to_overwrite,
-    remove_leftovers,
 )
-from salakseg.training.monitor import (
-    TIMING_COLUMNS,
-    CsvLog,
-    draw_curves,
-    gpu_memory_mb,
-    iteration_line,
-    log_columns,
-)
+from salakseg.training.monitor import draw_curves, gpu_memory_mb, iteration_line
 from salakseg.training.options import (
     AUTO,
     S4GAN,
@@ -64,6 +55,7 @@ from salakseg.training.options import (
 from salakseg.training.probes import probe_rows
 from salakseg.training.replay import where_it_began
 from salakseg.training.run import Run
+from salakseg.training.run_log import TIMING_COLUMNS, CsvLog, log_columns
 from salakseg.training.run_report import (
     TIMED_ITERATIONS,
     announce,
@@ -72,6 +64,8 @@ from salakseg.training.run_report import (
     tell_duration,
     tell_others,
 )
+from salakseg.training.saved_files import remove_leftovers
+from salakseg.training.saver import Saver
 from salakseg.training.start import (
     options_of,
     read_start,

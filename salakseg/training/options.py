@@ -5,7 +5,7 @@ what it may be, and whether a run can be gone on with by another. Imports nothin
 line reads it to start.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
@@ -17,6 +17,8 @@ METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
 AUTO = "auto"
 # The paper's γ, for Pascal VOC.
 PAPER_THRESHOLD = 0.6
+# Labelled images get half of the strong view's colours.
+LABELED_COLOR = 0.5
 # Groups in the help.
 NETWORK, UNLABELLED, WHEN, MACHINE = "Network", "What is unlabelled", "How often", "Machine"
 
@@ -187,7 +189,18 @@ class Recipe:
         lambda_st, lambda_fm: weights of the two losses.
         seed: of every draw.
         pretrained: whether the encoder starts from given weights.
-        without: what `s4gan` is to do without.
+
+    And of `s4gan` alone:
+
+    Attributes:
+        teacher_flip: whether the teacher's labels are the mean of two looks, one mirrored.
+        strong_color: strength of the strong view's colours and blur; see `augment.color_view`.
+        cutmix, labeled_cutmix: whether the strong view shows rectangles of other unlabelled images,
+            and of labelled ones.
+        kept_pixels: share of a class's pixels, the most confident, that teach.
+        accepted_images: share of the images, by the judge's score, that teach.
+        self_training_begins, self_training_full: at which parts of the run self-training sets in
+            and has its whole weight; before, the teacher has learnt nothing yet.
     """
 
     method: str
@@ -198,11 +211,30 @@ class Recipe:
     lambda_fm: float
     seed: int
     pretrained: bool
-    without: frozenset[Part] = frozenset()
+    teacher_flip: bool = True
+    strong_color: float = 1.0
+    cutmix: bool = True
+    labeled_cutmix: bool = True
+    kept_pixels: float = 0.8
+    accepted_images: float = 0.8
+    self_training_begins: float = 0.15
+    self_training_full: float = 0.3
+
+
+# What a recipe is where a part is left out; its images have the colours of labelled ones then.
+LEFT_OUT: dict[Part, dict[str, Any]] = {
+    Part.CUTMIX: {"cutmix": False},
+    Part.LABELED_CUTMIX: {"labeled_cutmix": False},
+    Part.TEACHER_FLIP: {"teacher_flip": False},
+    Part.STRONG_COLOR: {"strong_color": LABELED_COLOR},
+    Part.PIXEL_TRUST: {"kept_pixels": 1.0},
+    Part.IMAGE_TRUST: {"accepted_images": 1.0, "threshold_st": None},
+    Part.SUPERVISED_START: {"self_training_begins": 0.0, "self_training_full": 0.0},
+}
 
 
 def recipe_of(options: Options, semi: bool) -> Recipe:
-    return Recipe(
+    recipe = Recipe(
         method=options.method if semi else SUPERVISED,
         num_steps=options.num_steps,
         learning_rate=options.learning_rate,
@@ -211,8 +243,10 @@ def recipe_of(options: Options, semi: bool) -> Recipe:
         lambda_fm=options.lambda_fm,
         seed=options.seed,
         pretrained=options.encoder_weights != "none",
-        without=frozenset(map(Part, options.without)),
     )
+    for part in options.without:
+        recipe = replace(recipe, **LEFT_OUT[Part(part)])
+    return recipe
 
 
 def _fixed_threshold(options: Options) -> float | None:

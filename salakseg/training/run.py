@@ -17,10 +17,11 @@ from salakseg.metrics import scores
 from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model, as_array, as_tensor, some_photos
+from salakseg.training.advice import Advice, advice_on
 from salakseg.training.checkpoint import best_iteration_in, has_best
-from salakseg.training.doctor import Advice, diagnose
-from salakseg.training.monitor import CsvLog, evaluation_head, iou_columns, print_evaluation
+from salakseg.training.monitor import evaluation_head, print_evaluation
 from salakseg.training.options import Options
+from salakseg.training.run_log import CsvLog, iou_columns
 from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
 from salakseg.training.tracking import Tracker, prediction_sheet
 from salakseg.training.trust import Probe
@@ -65,7 +66,7 @@ class Run:
 
     def consult(self, log: CsvLog, timing: CsvLog, say: bool = True) -> None:
         """Let the doctor read the logs; say what is new."""
-        found = diagnose(
+        found = advice_on(
             log.rows,
             timing.rows,
             num_steps=self.options.num_steps,

@@ -9,12 +9,7 @@ from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import Generator, normalise_as_pretrained
 from salakseg.model.weights import MODEL_FORMAT, load_model, read_torch_file
-from salakseg.training.checkpoint import (
-    CHECKPOINT_FORMAT,
-    CHECKPOINT_FORMATS,
-    RUN_FILES,
-    periodic,
-)
+from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, RUN_FILES
 from salakseg.training.options import (
     PAPER_THRESHOLD,
     S4GAN_PAPER,
@@ -23,6 +18,7 @@ from salakseg.training.options import (
     option_name,
     require_good,
 )
+from salakseg.training.saved_files import periodic
 
 
 def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:

@@ -41,7 +41,8 @@ from salakseg.training.losses import (
     feature_matching_loss,
     self_training_loss,
 )
-from salakseg.training.options import S4GAN_PAPER, SUPERVISED, Part, Recipe
+from salakseg.training.options import LABELED_COLOR, S4GAN_PAPER, SUPERVISED, Recipe
+from salakseg.training.schedules import learning_rate_factor, self_training_ramp, teacher_decay
 from salakseg.training.trust import (
     ImageTrust,
     PixelTrust,
@@ -52,39 +53,10 @@ from salakseg.training.trust import (
 
 # The probability with which the paper's D drops features.
 PAPER_DROPOUT = 0.5
-POLY_POWER = 0.9
-WARM_UP = 0.05
-# Self-training sets in when the teacher has learnt something, at these parts of the run.
-SELF_TRAINING_BEGINS, SELF_TRAINING_FULL = 0.15, 0.3
-# The teacher's memory: a tenth of the run, at most 1,000 iterations.
-TEACHER_MEMORY, LONGEST_TEACHER_MEMORY = 0.1, 1000
 PRETRAINED_RATE = 1 / 3
 DISCRIMINATOR_RATE = 2e-4
 WEIGHT_DECAY = 0.01
-LABELED_COLOR = 0.5
 LOSS_NAMES = ("loss_ce", "loss_fm", "loss_st", "loss_d", "st_count", "st_pixels")
-
-
-def learning_rate_factor(iteration: int, num_steps: int) -> float:
-    """Linear warm-up over the first 5 % of the run, then the poly schedule (1 − t)^0.9.
-
-    `iteration` counts from 1; a pure function, so that nothing has to be saved.
-    """
-    warm_up = min(1.0, iteration / max(1.0, WARM_UP * num_steps))
-    return warm_up * max(0.0, 1 - (iteration - 1) / num_steps) ** POLY_POWER
-
-
-def self_training_ramp(iteration: int, num_steps: int) -> float:
-    """Weight of self-training over the run: 0 to 15 % of it, full from 30 % on, linear between."""
-    done = iteration / num_steps
-    begun = (done - SELF_TRAINING_BEGINS) / (SELF_TRAINING_FULL - SELF_TRAINING_BEGINS)
-    return min(1.0, max(0.0, begun))
-
-
-def teacher_decay(iteration: int, num_steps: int) -> float:
-    """Share of the teacher's weights that an iteration keeps; less at first, when G is random."""
-    memory = min(LONGEST_TEACHER_MEMORY, max(1.0, TEACHER_MEMORY * num_steps))
-    return min(1 - 1 / memory, iteration / (iteration + 9))
 
 
 def _float32(logits: Tensor) -> Tensor:
@@ -112,6 +84,25 @@ class View:
     y: Tensor
     valid: Tensor
     plan: Tensor
+
+
+@dataclass
+class Lesson:
+    """What the unlabelled images of an iteration teach, on the device.
+
+    Attributes:
+        x: float32 (U, 3, P, P) in [0, 1], the strong view.
+        labels: uint8 (U, P, P), the teacher's, or drawn ones where a labelled image is mixed in;
+            255 where there is no ground.
+        trust: bool (U, P, P).
+        accepted, trusted: scalars: images that teach; share of the pixels that do.
+    """
+
+    x: Tensor
+    labels: Tensor
+    trust: Tensor
+    accepted: Tensor
+    trusted: Tensor
 
 
 class Step:
@@ -156,8 +147,8 @@ class Step:
                 fused=device.type != "mps",
             )
             self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
-            self.pixel_trust = PixelTrust(num_classes, device)
-            self.image_trust = ImageTrust(recipe.threshold_st, device)
+            self.pixel_trust = PixelTrust(num_classes, recipe.kept_pixels, device)
+            self.image_trust = ImageTrust(recipe.threshold_st, recipe.accepted_images, device)
         # The teacher's tensors with G's, listed once: numbers, and counts where a network has some.
         student = self.generator.state_dict()
         pairs = [(mean, student[key]) for key, mean in self.teacher.state_dict().items()]
@@ -230,128 +221,114 @@ class Step:
         assert self.discriminator is not None
         images = torch.cat([labeled.x, unlabeled.x])
         valid = torch.cat([labeled.valid, unlabeled.valid])
-        sides = [len(labeled.x), len(unlabeled.x)]
         with self._autocast():
             logits = self.generator(images)
-        logits_l, logits_u = _float32(logits).split(sides)
+        logits_l, logits_u = _float32(logits).split([len(labeled.x), len(unlabeled.x)])
         p_u = logits_u.softmax(1)  # (U, K, P, P)
         drawn = drawn_class_maps(labeled.y, logits_l.detach().softmax(1))  # (B, K, P, P)
 
         self.discriminator.requires_grad_(False)
-        with self._autocast():
-            scores, features = self.discriminator(images, torch.cat([drawn, p_u]), valid)
-        real, fake = features.split(sides)
-        loss_fm = feature_matching_loss(real, fake)
+        scores, features = self._looks(images, torch.cat([drawn, p_u]), valid)
+        real, fake = features.split([len(drawn), len(p_u)])
         confidence, labels = p_u.detach().max(1)
         accepted = self.image_trust.accepted(
             scores[len(drawn) :].detach(), mean_confidence(confidence, unlabeled.valid)
         )  # (U,)
         trust = accepted[:, None, None] & unlabeled.valid
-        loss_st = self_training_loss(logits_u, _pseudo_labels(labels, unlabeled.valid), trust)
+        pseudo = _pseudo_labels(labels, unlabeled.valid)
         # As in the paper, D drops other features when it learns.
         self.discriminator.requires_grad_(True)
-        with self._autocast():
-            scores, _ = self.discriminator(images, torch.cat([drawn, p_u.detach()]), valid)
-        loss_d = discriminator_loss(*scores.split(sides))
+        scores, _ = self._looks(images, torch.cat([drawn, p_u.detach()]), valid)
         self._learn(
             labeled.y,
             logits_l,
-            1.0,
             loss_ce=cross_entropy_loss(logits_l, labeled.y),
-            loss_fm=loss_fm,
-            loss_st=loss_st,
-            loss_d=loss_d,
+            loss_fm=feature_matching_loss(real, fake),
+            loss_st=self_training_loss(logits_u, pseudo, trust),
+            loss_d=discriminator_loss(*scores.split([len(drawn), len(p_u)])),
             st_count=accepted.sum(),
             st_pixels=trust.sum() / unlabeled.valid.sum().clamp(min=1),
         )
 
-    def _s4gan(self, iteration: int, labeled: View, weak: View) -> None:
+    def _s4gan(self, iteration: int, labeled: View, unlabeled: View) -> None:
+        """The losses in the paper's words; what differs is the lesson, and whom D looks at."""
         assert self.discriminator is not None
-        recipe, without = self.recipe, self.recipe.without
-
-        # The teacher labels the weak view.
-        with torch.no_grad(), self._autocast():
-            if Part.TEACHER_FLIP in without:
-                p_teacher = _float32(self.teacher(weak.x)).softmax(1)  # (U, K, P, P)
-            else:
-                both = _float32(self.teacher(torch.cat([weak.x, weak.x.flip(-1)])))
-                upright, mirrored = both.softmax(1).chunk(2)
-                p_teacher = (upright + mirrored.flip(-1)) / 2
-        confidence, labels = p_teacher.max(1)  # (U, P, P)
-        pseudo = _pseudo_labels(labels, weak.valid)
-
-        # G learns the strong view, mixed with other unlabelled images and with labelled ones.
-        size = weak.x.shape[-1]
-        neighbor = cutmix(size, weak.plan[:, NEIGHBOR])
-        from_labeled = cutmix(size, weak.plan[:, FROM_LABELED])
-        for part, rectangles in (
-            (Part.CUTMIX, neighbor),
-            (Part.LABELED_CUTMIX, from_labeled),
-        ):
-            if part in without:
-                rectangles.inside.zero_()
-
-        def mixed(of_unlabeled: Tensor, of_labeled: Tensor) -> Tensor:
-            return from_labeled.mix(neighbor.mix(of_unlabeled), of_labeled)
-
-        strength = LABELED_COLOR if Part.STRONG_COLOR in without else 1.0
-        x_strong = mixed(color_view(weak.x, weak.plan, strength), labeled.x)
+        recipe, lesson = self.recipe, self._lesson(labeled, unlabeled)
         with self._autocast():
-            logits = self.generator(torch.cat([labeled.x, x_strong]))
+            logits = self.generator(torch.cat([labeled.x, lesson.x]))
         logits_l, logits_u = _float32(logits).chunk(2)
         p_l = logits_l.softmax(1)  # (B, K, P, P)
         drawn = drawn_class_maps(labeled.y, p_l.detach())  # (B, K, P, P)
 
-        # D judges the teacher's maps, and looks at G's of the labelled images: G learns through it.
+        # G learns through D's features of its maps of the labelled images.
         self.discriminator.requires_grad_(False)
-        with self._autocast():
-            judged, _ = self.discriminator(weak.x, p_teacher, weak.valid)
-            _, fake = self.discriminator(labeled.x, p_l, labeled.valid)
-        # It learns on the labelled images alone, each with its drawn map and with G's. If it learnt
+        _, fake = self._looks(labeled.x, p_l, labeled.valid)
+        # D learns on the labelled images alone, each with its drawn map and with G's. If it learnt
         # from what it judges, it would know the unlabelled images: they never have a drawn map.
         self.discriminator.requires_grad_(True)
-        with self._autocast():
-            scores, features = self.discriminator(
-                torch.cat([labeled.x, labeled.x]),
-                torch.cat([drawn, p_l.detach()]),
-                torch.cat([labeled.valid, labeled.valid]),
-            )
-        loss_d = discriminator_loss(*scores.chunk(2))
+        scores, features = self._looks(
+            torch.cat([labeled.x, labeled.x]),
+            torch.cat([drawn, p_l.detach()]),
+            torch.cat([labeled.valid, labeled.valid]),
+        )
         real = features.chunk(2)[0].detach()
         loss_ce = cross_entropy_loss(logits_l, labeled.y)
-        loss_fm = at_most(feature_matching_loss(real, fake), loss_ce)
-
-        accepted = self.image_trust.accepted(
-            judged, mean_confidence(confidence, weak.valid)
-        )  # (U,)
-        if Part.IMAGE_TRUST in without:
-            accepted = torch.ones_like(accepted)
-        trust = self.pixel_trust.trusted(confidence, pseudo)
-        if Part.PIXEL_TRUST in without:
-            trust = weak.valid
-        trust = trust & accepted[:, None, None]
-        loss_st = self_training_loss(
-            logits_u,
-            mixed(pseudo, labeled.y),
-            mixed(trust, torch.ones_like(trust)),
-        )
-
-        ramp = self_training_ramp(iteration, recipe.num_steps)
-        if Part.SUPERVISED_START in without:
-            ramp = 1.0
         self._learn(
             labeled.y,
             logits_l,
-            ramp,
+            self_training_ramp(
+                iteration, recipe.num_steps, recipe.self_training_begins, recipe.self_training_full
+            ),
             loss_ce=loss_ce,
-            loss_fm=loss_fm,
-            loss_st=loss_st,
-            loss_d=loss_d,
-            st_count=accepted.sum(),
-            st_pixels=trust.sum() / weak.valid.sum().clamp(min=1),
+            loss_fm=at_most(feature_matching_loss(real, fake), loss_ce),
+            loss_st=self_training_loss(logits_u, lesson.labels, lesson.trust),
+            loss_d=discriminator_loss(*scores.chunk(2)),
+            st_count=lesson.accepted,
+            st_pixels=lesson.trusted,
         )
 
-    def _learn(self, y_l: Tensor, logits_l: Tensor, ramp: float, **losses: Tensor) -> None:
+    @torch.no_grad()
+    def _lesson(self, labeled: View, weak: View) -> Lesson:
+        """The teacher labels the weak view, two judges say what to trust, the strong view hides."""
+        assert self.discriminator is not None
+        recipe = self.recipe
+        looks = torch.cat([weak.x, weak.x.flip(-1)]) if recipe.teacher_flip else weak.x
+        with self._autocast():
+            p_teacher = _float32(self.teacher(looks)).softmax(1)  # (U or 2 U, K, P, P)
+        if recipe.teacher_flip:
+            upright, mirrored = p_teacher.chunk(2)
+            p_teacher = (upright + mirrored.flip(-1)) / 2
+        confidence, labels = p_teacher.max(1)  # (U, P, P)
+        pseudo = _pseudo_labels(labels, weak.valid)
+
+        score, _ = self._looks(weak.x, p_teacher, weak.valid)
+        accepted = self.image_trust.accepted(score, mean_confidence(confidence, weak.valid))  # (U,)
+        trust = self.pixel_trust.trusted(confidence, pseudo) & accepted[:, None, None]
+
+        # Mixed with other unlabelled images, and with labelled ones.
+        size = weak.x.shape[-1]
+        neighbor = cutmix(size, weak.plan[:, NEIGHBOR] * recipe.cutmix)
+        from_labeled = cutmix(size, weak.plan[:, FROM_LABELED] * recipe.labeled_cutmix)
+
+        def mixed(of_unlabeled: Tensor, of_labeled: Tensor) -> Tensor:
+            return from_labeled.mix(neighbor.mix(of_unlabeled), of_labeled)
+
+        return Lesson(
+            mixed(color_view(weak.x, weak.plan, recipe.strong_color), labeled.x),
+            mixed(pseudo, labeled.y),
+            mixed(trust, torch.ones_like(trust)),
+            accepted.sum(),
+            trust.sum() / weak.valid.sum().clamp(min=1),
+        )
+
+    def _looks(self, images: Tensor, maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """D's scores (B,) and mean features (B, F)."""
+        assert self.discriminator is not None
+        with self._autocast():
+            scores, features = self.discriminator(images, maps, valid)
+        return scores, features
+
+    def _learn(self, y_l: Tensor, logits_l: Tensor, ramp: float = 1.0, **losses: Tensor) -> None:
         """G descends L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST; D its own loss."""
         loss_g = losses["loss_ce"] + self.recipe.lambda_fm * losses["loss_fm"]
         loss_g = loss_g + self.recipe.lambda_st * ramp * losses["loss_st"]

@@ -1,6 +1,6 @@
 """Which pixels and which images of the unlabelled patches are trusted to teach.
 
-Pixels: class by class, the most confident 80 % of what the teacher has lately called that class.
+Pixels: class by class, the most confident of what the teacher has lately called that class.
 One number for all classes fails: where water and land sit at a confidence of 0.9, buildings and
 roads sit at 0.6. Images: by D's score, as in the paper, or, where D has not been shown to rank
 images by how right their maps are, by the teacher's mean confidence (see `Probe`).
@@ -17,10 +17,8 @@ from torch.nn import functional
 
 from salakseg.metrics import count
 
-KEPT_PIXELS = 0.8
 CONFIDENCE_BINS = 256
 HISTOGRAM_DECAY = 0.98
-ACCEPTED_IMAGES = 0.8
 SCORE_WINDOW = 128
 # The least rank correlation with accuracy at which a judge of images is listened to.
 USEFUL_RANK_CORRELATION = 0.2
@@ -32,18 +30,20 @@ class PixelTrust:
 
     Args:
         num_classes: K.
+        kept: share of a class's pixels that is trusted.
     """
 
-    def __init__(self, num_classes: int, device: torch.device) -> None:
+    def __init__(self, num_classes: int, kept: float, device: torch.device) -> None:
+        self.kept = kept
         self.histogram = torch.zeros(
             num_classes, CONFIDENCE_BINS, dtype=torch.float32, device=device
         )
 
     def thresholds(self) -> Tensor:
-        """float32 (K,): the confidence that `KEPT_PIXELS` of a class's pixels reach; 0 at first."""
+        """float32 (K,): the confidence that `kept` of a class's pixels reach; 0 at first."""
         from_top = self.histogram.flip(1).cumsum(1)
         seen = from_top[:, -1]
-        bins_above = (from_top < KEPT_PIXELS * seen[:, None]).sum(1) + 1
+        bins_above = (from_top < self.kept * seen[:, None]).sum(1) + 1
         cut = (CONFIDENCE_BINS - bins_above).float() / CONFIDENCE_BINS
         return torch.where(seen > 0, cut, 0.0)
 
@@ -79,11 +79,14 @@ class ImageTrust:
 
     Args:
         threshold: the paper's γ: accept where D's probability of "drawn" is at least this; or None:
-            accept all but the lowest fifth of the last `SCORE_WINDOW` scores.
+            accept by rank among the last `SCORE_WINDOW` scores.
+        accepted_share: by rank, the share that is accepted.
     """
 
-    def __init__(self, threshold: float | None, device: torch.device) -> None:
-        self.threshold = threshold
+    def __init__(
+        self, threshold: float | None, accepted_share: float, device: torch.device
+    ) -> None:
+        self.threshold, self.accepted_share = threshold, accepted_share
         self.judge = CONFIDENCE if threshold is None else DISCRIMINATOR
         # NaN: not filled yet.
         self.recent = torch.full((SCORE_WINDOW,), torch.nan, device=device)
@@ -108,7 +111,7 @@ class ImageTrust:
             return scores >= self.threshold
         self.recent = torch.cat([self.recent, scores])[-SCORE_WINDOW:]
         # Not "≥": nothing is below the quantile of an empty window.
-        below = scores < self.recent.nanquantile(1 - ACCEPTED_IMAGES)
+        below = scores < self.recent.nanquantile(1 - self.accepted_share)
         return ~(below | scores.isnan())
 
     def listen_to(self, judge: str) -> None:

@@ -1,65 +1,27 @@
 import io
 import pickle
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from salakseg.classes import ClassMapping
-from salakseg.errors import InputError, WorkError
-from salakseg.files import lock_folder
+from salakseg.errors import InputError
 from salakseg.model.discriminator import Discriminator
-from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, load_model
-from salakseg.training import checkpoint
 from salakseg.training.checkpoint import (
     LATEST,
-    Saver,
-    checkpoint_file,
-    checkpoints,
     has_best,
-    host_copy,
     keep_best_aside,
     model_files,
     newest_checkpoint,
-    prune,
     read_checkpoint,
     refuse_to_overwrite,
-    remove_leftovers,
 )
-
-CLASSES = ClassMapping((("Water", (0, 0, 255), False), ("Land", (132, 41, 246), False)))
-
-
-def write(files: dict[Path, Any]) -> None:
-    with Saver() as saver:
-        saver.save(files)
-
-
-def save(folder: Path, name: str, iteration: int, best_val_miou: float = 0.5) -> Path:
-    content = {"iteration": iteration, "best_val_miou": best_val_miou}
-    write(checkpoint_file(folder / name, {**content, "weights": torch.arange(1000.0)}))
-    return folder / name
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    confusion = np.array([[3, 1], [0, 4]])  # IoU 3/4 and 4/5
-    return Model(create_generator("tiny", 2, "none"), CLASSES, val_confusion=confusion)
-
-
-def save_best(folder: Path, model: Model, iteration: int) -> None:
-    model.iteration = iteration
-    write(model_files(folder, "best", model, Discriminator(2, 16)))
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+from salakseg.training.saved_files import checkpoints
+from tests.training.saves import names, save, save_best, write
 
 
 def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
@@ -150,23 +112,6 @@ def test_what_was_kept_of_a_run_is_refused_too(tmp_path: Path, kept: str) -> Non
         refuse_to_overwrite(tmp_path)
 
 
-def test_a_failed_save_leaves_the_file_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save(tmp_path, LATEST, 1)
-    before = path.read_bytes()
-
-    def full_disk(content: object, file: BinaryIO) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(WorkError, match="No space"):
-        save(tmp_path, LATEST, 2)
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [LATEST]
-
-
 # Damage
 
 
@@ -255,244 +200,7 @@ def test_a_malicious_file_does_not_run(tmp_path: Path, write: Callable[..., None
 # Saving in the background
 
 
-def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Make writing wait for the event."""
-    original, go = torch.save, threading.Event()
-
-    def save(content: object, file: BinaryIO) -> None:
-        assert go.wait(30)
-        original(content, file)
-
-    monkeypatch.setattr(torch, "save", save)
-    return go
-
-
-def test_what_is_saved_is_the_state_at_the_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = held_back(monkeypatch)
-    weights, positions = torch.zeros(3), [7]
-    content = {"iteration": 1, "weights": weights, "inner": [{"positions": positions}]}
-    with Saver() as saver:
-        saver.save(checkpoint_file(tmp_path / LATEST, content))
-        weights += 1
-        positions[0] = 8
-        go.set()
-    saved = read_checkpoint(tmp_path / LATEST)
-    assert saved["weights"].tolist() == [0, 0, 0]
-    assert saved["inner"] == [{"positions": [7]}]
-
-
-def test_the_bytes_are_those_of_a_save_in_the_foreground(tmp_path: Path, model: Model) -> None:
-    discriminator = Discriminator(2, 16)
-    optimizer = torch.optim.AdamW(model.generator.parameters())
-    model.generator(torch.zeros(1, 3, 64, 64)).sum().backward()
-    optimizer.step()
-    state = {
-        "iteration": 1,
-        "model_state": model.generator.network.state_dict(),
-        "model_D_state": discriminator.state_dict(),
-        "optimizer_state": optimizer.state_dict(),
-    }
-    front, back = tmp_path / "front", tmp_path / "back"
-    files = model_files(back, "latest", model, discriminator)
-    files |= checkpoint_file(back / LATEST, state)
-    write(files)
-    front.mkdir()
-    for path, content in files.items():
-        with open(front / path.name, "wb") as file:
-            torch.save(content, file)
-    assert names(front) == names(back) and len(names(back)) == 3
-    for path in front.iterdir():
-        assert path.read_bytes() == (back / path.name).read_bytes()
-        torch.load(back / path.name, weights_only=True)
-    assert load_model(back / "latest_model.pth").mapping == CLASSES
-
-
-def test_a_tensor_of_two_files_is_copied_once() -> None:
-    layer = torch.nn.Linear(2, 2)
-    copied = host_copy({"a": layer.state_dict(), "b": {"inner": layer.state_dict()}, "c": [layer]})
-    assert copied["a"]["weight"] is copied["b"]["inner"]["weight"]
-    assert copied["a"]["weight"] is not copied["a"]["bias"]
-    assert copied["a"]["weight"].data_ptr() != layer.weight.data_ptr()
-
-
-def test_one_save_is_in_flight_and_the_next_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = held_back(monkeypatch)
-    with Saver() as saver:
-        saver.save(checkpoint_file(tmp_path / "checkpoint_1.pth", {"iteration": 1}))
-        second = threading.Thread(
-            target=saver.save,
-            args=(checkpoint_file(tmp_path / "checkpoint_2.pth", {"iteration": 2}),),
-        )
-        second.start()
-        second.join(0.2)
-        assert second.is_alive() and not list(tmp_path.glob("checkpoint_*"))
-        go.set()
-        second.join(30)
-        assert (tmp_path / "checkpoint_1.pth").exists()
-    assert (tmp_path / "checkpoint_2.pth").exists()
-
-
-def test_a_save_that_has_to_wait_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(checkpoint, "WAIT_TO_TELL", 0.1)
-    original = torch.save
-
-    def slow(content: object, file: BinaryIO) -> None:
-        threading.Event().wait(0.2)
-        original(content, file)
-
-    with Saver() as saver:
-        for iteration in (1, 2):
-            saver.save(checkpoint_file(tmp_path / LATEST, {"iteration": iteration}))
-        assert not capsys.readouterr().out
-        monkeypatch.setattr(torch, "save", slow)
-        for iteration in (3, 4, 5):
-            saver.save(checkpoint_file(tmp_path / LATEST, {"iteration": iteration}))
-    said = capsys.readouterr().out
-    assert said.count("Training waited") == said.count("\n") == 1
-    assert "--save-latest-every" in said
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")]
-)
-def test_a_full_disk_warns_once_and_saving_recovers(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    error: Exception,
-) -> None:
-    original = torch.save
-
-    def full_disk(content: object, file: BinaryIO) -> None:
-        file.write(b"half")
-        raise error
-
-    def save_at(iteration: int, *more: str) -> None:
-        content = {"iteration": iteration, "weights": torch.zeros(9)}
-        saver.save({tmp_path / name: content for name in (*more, LATEST)})
-        saver.wait()
-
-    with Saver() as saver:
-        save_at(1)
-        before = (tmp_path / LATEST).read_bytes()
-        monkeypatch.setattr(torch, "save", full_disk)
-        save_at(2, "best_model.pth", "checkpoint_2.pth")
-        save_at(3)
-        assert names(tmp_path) == {LATEST}
-        assert (tmp_path / LATEST).read_bytes() == before
-        said = capsys.readouterr().out
-        assert said.count("WARNING") == said.count("\n") == 1
-        assert "best_model.pth: cannot be written" in said
-        monkeypatch.setattr(torch, "save", original)
-        save_at(4)
-        assert "works again" in capsys.readouterr().out
-    # The best model comes only once, so it was kept for another try.
-    assert names(tmp_path) == {LATEST, "best_model.pth"}
-    assert torch.load(tmp_path / "best_model.pth")["iteration"] == 2
-    assert torch.load(tmp_path / LATEST)["iteration"] == 4
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
-def test_a_limit_of_the_system_on_file_sizes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Saver() as saver:
-        save(tmp_path, LATEST, 1)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-        try:
-            saver.save(checkpoint_file(tmp_path / LATEST, {"weights": torch.zeros(1 << 20)}))
-            saver.wait()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert "cannot be written (File too large)" in capsys.readouterr().out
-        assert read_checkpoint(tmp_path / LATEST)["iteration"] == 1
-        assert names(tmp_path) == {LATEST}
-        saver.save(checkpoint_file(tmp_path / LATEST, {"iteration": 2}))
-    assert read_checkpoint(tmp_path / LATEST)["iteration"] == 2
-
-
-def test_a_last_save_that_failed_ends_the_run_loudly(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    saver = Saver()
-    saver.save(checkpoint_file(tmp_path / "file" / LATEST, {"iteration": 1}))
-    with pytest.raises(WorkError, match=r"latest_checkpoint.pth: cannot be written .*make room"):
-        saver.close()
-
-
-def test_an_error_of_the_run_is_not_hidden_by_one_of_a_save(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(KeyboardInterrupt), Saver() as saver:
-        saver.save(checkpoint_file(tmp_path / "file" / LATEST, {"iteration": 1}))
-        raise KeyboardInterrupt
-
-
-def test_a_bug_in_a_save_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    saver = Saver()
-    saver.save({tmp_path / LATEST: {"not plain": lambda: 0}})
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        saver.close()
-    assert not names(tmp_path)
-
-
 # Tidying
-
-
-def test_only_the_newest_periodic_ones_are_kept(tmp_path: Path, model: Model) -> None:
-    for iteration in (900, 1000, 2000, 10_000):
-        save(tmp_path, f"checkpoint_{iteration}.pth", iteration)
-    save(tmp_path, LATEST, 10_000)
-    save_best(tmp_path, model, 500)
-    (tmp_path / "checkpoint_10000.pth").write_bytes(b"damaged")
-    kept = {LATEST, "best_model.pth", "best_model_D.pth", "checkpoint_1000.pth"}
-    removed = prune(tmp_path, 2)
-    assert {path.name for path in removed} == {"checkpoint_10000.pth", "checkpoint_900.pth"}
-    assert names(tmp_path) == {*kept, "checkpoint_2000.pth"}
-
-
-def test_where_none_is_whole_none_is_removed(tmp_path: Path) -> None:
-    for iteration in (1, 2, 3):
-        (tmp_path / f"checkpoint_{iteration}.pth").write_bytes(b"damaged")
-    assert prune(tmp_path, 1) == []
-    assert len(names(tmp_path)) == 3
-
-
-def test_the_saver_keeps_as_many_as_asked_for(tmp_path: Path) -> None:
-    with Saver(keep_checkpoints=2) as saver:
-        for iteration in (1, 2, 3):
-            path = tmp_path / f"checkpoint_{iteration}.pth"
-            saver.save(checkpoint_file(path, {"iteration": iteration, "best_val_miou": 0.0}))
-    assert names(tmp_path) == {"checkpoint_2.pth", "checkpoint_3.pth"}
-    with pytest.raises(InputError, match="--keep-checkpoints 0"):
-        Saver(keep_checkpoints=0)
-
-
-def test_what_the_saver_wrote_is_not_read_again_to_be_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path, "checkpoint_1.pth", 1)  # of an earlier start
-    read: list[Path] = []
-    original = checkpoint.read_torch_file
-
-    def noted(path: Path) -> Any:
-        read.append(path)
-        return original(path)
-
-    monkeypatch.setattr(checkpoint, "read_torch_file", noted)
-    with Saver(keep_checkpoints=2) as saver:
-        for iteration in (2, 3, 4):
-            path = tmp_path / f"checkpoint_{iteration}.pth"
-            saver.save(checkpoint_file(path, {"iteration": iteration, "best_val_miou": 0.0}))
-    assert names(tmp_path) == {"checkpoint_3.pth", "checkpoint_4.pth"}
-    assert read == [tmp_path / "checkpoint_1.pth"]
 
 
 def test_a_best_model_from_after_the_place_to_go_on_from_is_kept_aside(
@@ -527,81 +235,3 @@ def test_the_best_model_is_the_one_that_the_checkpoint_names(tmp_path: Path, mod
     (here / "best_model.pth").write_bytes(b"")
     assert has_best(here, here, 800, MIOU)
     assert load_model(here / "best_model.pth").iteration == 800
-
-
-def test_what_is_there_is_listed(
-    tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save(tmp_path, "checkpoint_1000.pth", 1000, 0.625)
-    save(tmp_path, "checkpoint_900.pth", 900, float("-inf"))
-    save(tmp_path, LATEST, 1100).write_bytes(b"no zip")
-    save_best(tmp_path, model, 1000)
-    files = checkpoints(str(tmp_path))
-    assert [(file.path.name, file.iteration, file.val_miou) for file in files] == [
-        ("best_model.pth", 1000, pytest.approx((3 / 4 + 4 / 5) / 2)),
-        ("best_model_D.pth", None, None),
-        (LATEST, None, None),
-        ("checkpoint_900.pth", 900, None),
-        ("checkpoint_1000.pth", 1000, 0.625),
-    ]
-    assert [file.path.name for file in files if file.damage] == [LATEST]
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    rows = {line[0]: line for line in lines if line}
-    assert rows["best_model.pth"][1:3] == ["1000", "0.7750"]
-    assert rows["best_model.pth"][-1] == "whole" and rows[LATEST][-1] == "damaged"
-    assert checkpoints(tmp_path) == files
-    with pytest.raises(InputError, match="no such folder"):
-        checkpoints(tmp_path / "missing")
-
-
-@pytest.mark.parametrize(("answer", "removes"), [("y", True), ("n", False), ("", False)])
-def test_the_clean_up_asks(
-    tmp_path: Path,
-    model: Model,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: str,
-    removes: bool,
-) -> None:
-    for iteration in (1, 2):
-        save(tmp_path, f"checkpoint_{iteration}.pth", iteration)
-    save(tmp_path, LATEST, 2)
-    save_best(tmp_path, model, 1)
-    (tmp_path / ".partial-1-checkpoint_3.pth").write_bytes(b"half")
-    before = names(tmp_path)
-    going = {"checkpoint_1.pth", ".partial-1-checkpoint_3.pth"}
-    questions: list[str] = []
-
-    def ask(question: str) -> str:
-        questions.append(question)
-        return answer
-
-    monkeypatch.setattr("builtins.input", ask)
-    files = checkpoints(tmp_path, clean=True)
-    assert "Remove these 2 files" in questions[0]
-    assert names(tmp_path) - {".lock"} == (before - going if removes else before)
-    assert all(file.path.exists() for file in files)
-
-
-def test_the_clean_up_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(question: str) -> str:
-        raise EOFError
-
-    monkeypatch.setattr("builtins.input", nobody)
-    for iteration in (1, 2):
-        save(tmp_path, f"checkpoint_{iteration}.pth", iteration)
-    assert len(checkpoints(tmp_path, clean=True)) == 2
-    assert [file.iteration for file in checkpoints(tmp_path, clean=True, yes=True)] == [2]
-    assert names(tmp_path) == {"checkpoint_2.pth", ".lock"}
-
-
-def test_the_clean_up_keeps_away_from_a_training(tmp_path: Path) -> None:
-    save(tmp_path, LATEST, 1)
-    with lock_folder(tmp_path, "training"), pytest.raises(InputError, match="clean-up"):
-        checkpoints(tmp_path, clean=True, yes=True)
-
-
-def test_leftovers_of_killed_saves_are_removed(tmp_path: Path) -> None:
-    save(tmp_path, LATEST, 1)
-    (tmp_path / ".partial-7-latest_model.pth").touch()
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == {LATEST}

@@ -25,8 +25,8 @@ from salakseg.files import lock_folder
 from salakseg.model.weights import load_model
 from salakseg.training import loop, probes
 from salakseg.training import run as run_module
+from salakseg.training.advice import Advice
 from salakseg.training.checkpoint import read_checkpoint
-from salakseg.training.doctor import Advice
 from tests.training.test_checkpoint import DAMAGES
 
 
@@ -517,7 +517,7 @@ def test_advice_is_in_the_summary(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     advice = Advice("overfitting", 4, "label other photos")
-    monkeypatch.setattr(run_module, "diagnose", lambda log, *_, **__: [advice] if log else [])
+    monkeypatch.setattr(run_module, "advice_on", lambda log, *_, **__: [advice] if log else [])
     run = small_run(shards_dir, eval_every=4)
     assert run["advice"] == [{"rule": "overfitting", "iteration": 4, "text": "label other photos"}]
     said = capsys.readouterr().out

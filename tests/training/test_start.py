@@ -8,8 +8,8 @@ import torch
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import create_generator
-from salakseg.training.checkpoint import CHECKPOINT_FORMAT
 from salakseg.training.options import Options
+from salakseg.training.saved_files import CHECKPOINT_FORMAT
 from salakseg.training.start import (
     options_of,
     read_start,

@@ -14,14 +14,9 @@ from salakseg.data.stream import Batch, Patches, TrainingStream
 from salakseg.model import upsample
 from salakseg.model.generator import Generator, create_generator
 from salakseg.training import step as step_module
-from salakseg.training.options import Part, Recipe
-from salakseg.training.step import (
-    LOSS_NAMES,
-    Step,
-    learning_rate_factor,
-    self_training_ramp,
-    teacher_decay,
-)
+from salakseg.training.options import LEFT_OUT, Part, Recipe
+from salakseg.training.schedules import teacher_decay
+from salakseg.training.step import LOSS_NAMES, Step
 
 STEPS = 20
 
@@ -293,7 +288,7 @@ def test_a_network_without_counters_has_a_running_mean_too(shards: Shards) -> No
 
 @pytest.mark.parametrize("part", list(Part))
 def test_each_part_of_the_recipe_can_be_left_out(shards: Shards, part: Part) -> None:
-    whole, ablated = make_step(), make_step(without=frozenset({part}))
+    whole, ablated = make_step(), make_step(**LEFT_OUT[part])
     run(whole, shards, 8)
     losses = run(ablated, shards, 8)
     assert all(np.isfinite(value) for value in losses.values())
@@ -373,23 +368,3 @@ def test_a_probe_leaves_out_what_is_no_ground_and_patches_without_a_class(shards
     padded = [partly(batch, half, fill) for fill in (0, 255)]
     confidences = [step.probe([one]).confidence for one in padded]
     assert all(np.isfinite(one) for one in confidences)
-
-
-def test_the_schedule_warms_up_and_reaches_the_end_of_the_run() -> None:
-    factors = [learning_rate_factor(i, 1000) for i in range(1, 1001)]
-    assert factors[0] == pytest.approx(1 / 50)
-    assert max(factors) == factors[49]
-    assert factors[999] == pytest.approx(0.001**0.9)
-    assert (np.diff(factors[49:]) < 0).all()
-
-
-def test_self_training_sets_in_by_parts_of_the_run() -> None:
-    for steps in (300, 50_000):
-        ramp = [self_training_ramp(round(part * steps), steps) for part in (0.1, 0.22, 0.5)]
-        assert ramp == pytest.approx([0, 7 / 15, 1])
-
-
-def test_the_teacher_follows_quickly_at_first() -> None:
-    assert teacher_decay(1, 50_000) == pytest.approx(0.1)
-    assert teacher_decay(40_000, 50_000) == pytest.approx(0.999)
-    assert teacher_decay(300, 300) == pytest.approx(1 - 1 / 30)

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def test_each_class_keeps_its_own_most_confident_pixels() -> None:
     generator = torch.Generator().manual_seed(0)
-    trust = PixelTrust(2, CPU)
+    trust = PixelTrust(2, 0.8, CPU)
     sure, unsure = (
         0.9 + 0.1 * torch.rand(5000, generator=generator),
         torch.rand(5000, generator=generator),
@@ -33,7 +33,7 @@ def test_each_class_keeps_its_own_most_confident_pixels() -> None:
 
 
 def test_a_class_that_was_never_seen_has_no_threshold() -> None:
-    trust = PixelTrust(3, CPU)
+    trust = PixelTrust(3, 0.8, CPU)
     trust.trusted(torch.full((1, 4, 4), 0.9), torch.zeros(1, 4, 4, dtype=torch.uint8))
     assert trust.thresholds().tolist()[1:] == [0, 0]
 
@@ -42,7 +42,7 @@ def test_pixels_without_ground_are_neither_counted_nor_trusted() -> None:
     generator = torch.Generator().manual_seed(0)
     confidence = torch.rand(2, 32, 32, generator=generator)
     labels = torch.randint(0, 2, (2, 32, 32), generator=generator, dtype=torch.uint8)
-    alone, beside = PixelTrust(2, CPU), PixelTrust(2, CPU)
+    alone, beside = PixelTrust(2, 0.8, CPU), PixelTrust(2, 0.8, CPU)
     expected = alone.trusted(confidence, labels)
     # As wide again of padding, of which the teacher is sure.
     trusted = beside.trusted(
@@ -55,7 +55,7 @@ def test_pixels_without_ground_are_neither_counted_nor_trusted() -> None:
 
 
 def test_the_histogram_is_a_count_of_classes_and_confidences() -> None:
-    trust = PixelTrust(3, CPU)
+    trust = PixelTrust(3, 0.8, CPU)
     random = np.random.default_rng(0)
     confidence = random.random((2, 40, 40), np.float32)
     labels = random.integers(0, 3, confidence.shape).astype(np.uint8)
@@ -67,7 +67,7 @@ def test_the_histogram_is_a_count_of_classes_and_confidences() -> None:
 
 
 def test_thresholds_follow_the_teacher() -> None:
-    trust = PixelTrust(1, CPU)
+    trust = PixelTrust(1, 0.8, CPU)
     labels = torch.zeros(1, 8, 8, dtype=torch.uint8)
     trust.trusted(torch.full((1, 8, 8), 0.3), labels)
     for _ in range(300):
@@ -77,7 +77,7 @@ def test_thresholds_follow_the_teacher() -> None:
 
 def test_acceptance_by_rank_is_never_dead_and_never_all() -> None:
     generator = torch.Generator().manual_seed(1)
-    trust = ImageTrust(None, CPU)
+    trust = ImageTrust(None, 0.8, CPU)
     # Scores on any scale, and drifting.
     accepted = [
         trust.accepted(torch.zeros(8), 0.001 * torch.rand(8, generator=generator) + i * 1e-6)
@@ -95,17 +95,17 @@ def test_an_image_without_ground_is_neither_accepted_nor_remembered() -> None:
     means = mean_confidence(confidence, valid)
     assert means[[0, 2]].tolist() == [0.5, 0.5] and means[1].isnan()
     for judge in (CONFIDENCE, DISCRIMINATOR):
-        trust = ImageTrust(None, CPU)
+        trust = ImageTrust(None, 0.8, CPU)
         trust.listen_to(judge)
         accepted = trust.accepted(torch.tensor([1.0, 9.0, 2.0]), means)
         assert not accepted[1] and accepted[2]
         assert int((~trust.recent.isnan()).sum()) == 2
-    fixed = ImageTrust(0.2, CPU)
+    fixed = ImageTrust(0.2, 0.8, CPU)
     assert fixed.accepted(torch.tensor([1.0, 9.0, 2.0]), means).tolist() == [True, False, True]
 
 
 def test_the_discriminators_scores_rank_images_that_bfloat16_cannot_tell_apart() -> None:
-    trust = ImageTrust(None, CPU)
+    trust = ImageTrust(None, 0.8, CPU)
     trust.listen_to(DISCRIMINATOR)
     # Probabilities of 0.998 to 0.9998: two numbers in bfloat16.
     scores = torch.linspace(6.5, 8.5, SCORE_WINDOW, dtype=torch.bfloat16)
@@ -114,7 +114,7 @@ def test_the_discriminators_scores_rank_images_that_bfloat16_cannot_tell_apart()
 
 
 def test_the_papers_threshold_looks_at_the_discriminators_probability() -> None:
-    trust = ImageTrust(0.2, CPU)
+    trust = ImageTrust(0.2, 0.8, CPU)
     scores = torch.logit(torch.tensor([0.1, 0.19, 0.21, 0.9]))
     assert trust.accepted(scores, torch.ones(4)).tolist() == [False, False, True, True]
     trust.listen_to(CONFIDENCE)  # a fixed threshold is the discriminator's, always
@@ -122,9 +122,9 @@ def test_the_papers_threshold_looks_at_the_discriminators_probability() -> None:
 
 
 def test_a_new_judge_starts_with_an_empty_window_and_a_state_goes_on_with_a_full_one() -> None:
-    trust = ImageTrust(None, CPU)
+    trust = ImageTrust(None, 0.8, CPU)
     trust.accepted(torch.zeros(16), torch.linspace(0, 1, 16))
-    other = ImageTrust(None, CPU)
+    other = ImageTrust(None, 0.8, CPU)
     other.load_state_dict(trust.state_dict())
     scores = torch.linspace(0, 1, 4)
     assert torch.equal(
@@ -135,16 +135,16 @@ def test_a_new_judge_starts_with_an_empty_window_and_a_state_goes_on_with_a_full
 
 
 def test_a_run_that_goes_on_with_another_rule_listens_as_one_that_began_with_it() -> None:
-    by_rank, by_threshold = ImageTrust(None, CPU), ImageTrust(0.6, CPU)
+    by_rank, by_threshold = ImageTrust(None, 0.8, CPU), ImageTrust(0.6, 0.8, CPU)
     by_rank.accepted(torch.zeros(16), torch.linspace(0, 1, 16))
     state = by_rank.state_dict()
     by_threshold.load_state_dict(state)
     assert by_threshold.judge == DISCRIMINATOR
     # Earlier versions did not say which rule it was.
-    older = ImageTrust(0.6, CPU)
+    older = ImageTrust(0.6, 0.8, CPU)
     older.load_state_dict({key: value for key, value in state.items() if key != "by_rank"})
     assert older.judge == DISCRIMINATOR
-    other = ImageTrust(None, CPU)
+    other = ImageTrust(None, 0.8, CPU)
     other.load_state_dict(by_threshold.state_dict())
     assert other.judge == CONFIDENCE and other.recent.isnan().all()
 

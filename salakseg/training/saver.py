@@ -1,0 +1,162 @@
+"""Saves in the background, one at a time, from copies in host memory."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from salakseg.console import console
+from salakseg.errors import InputError, WorkError
+from salakseg.model.weights import (
+    write_torch_file,
+)
+from salakseg.training.saved_files import number_of, prune
+
+# Seconds for which a save may be waited for before it is worth a line.
+WAIT_TO_TELL = 2
+
+
+class Saver:
+    """Writes files of the family in the background, one save at a time.
+
+    A save that fails costs a warning, not the run: the files of the save before stay, and the next
+    save tries again. As a context manager it closes itself, and then does not hide an error that
+    ends the block.
+
+    Args:
+        keep_checkpoints: after each `checkpoint_N.pth`, keep only this many of them; None: all.
+    """
+
+    def __init__(self, keep_checkpoints: int | None = None) -> None:
+        if keep_checkpoints is not None and keep_checkpoints < 1:
+            raise InputError(f"--keep-checkpoints {keep_checkpoints}: must be at least 1")
+        self._keep = keep_checkpoints
+        # Its thread is no daemon: Python does not end before the file in hand is whole.
+        self._thread = ThreadPoolExecutor(1, "saver")
+        self._in_flight: Future[None] | None = None
+        self._unwritten: dict[Path, Any] = {}
+        self._failed: WorkError | None = None
+        self._whole: set[Path] = set()
+        self._waiting_told = False
+
+    def save(self, files: dict[Path, Any]) -> None:
+        """Copy all tensors of `files` (path → content) to memory of their own, write in order.
+
+        Returns when they are copied; waits for the save before. Contents are dictionaries and
+        lists of tensors on any device and plain values. Where one file fails, those after it are
+        not written: a checkpoint names the best model that came before it.
+        """
+        began = time.monotonic()
+        self.wait()
+        waited = time.monotonic() - began
+        if waited >= WAIT_TO_TELL and not self._waiting_told:
+            self._waiting_told = True
+            console.print(
+                f"Training waited {waited:.0f} s for the save before to reach the disk; a higher "
+                "--save-latest-every waits less often (train --resume takes it)"
+            )
+        # A best model that could not be written comes only once; it goes first.
+        files = {**{p: c for p, c in self._unwritten.items() if p not in files}, **files}
+        self._in_flight = self._thread.submit(self._write, host_copy(files))
+
+    def wait(self) -> None:
+        """Return when nothing is being written: before a fork, say, or before reading a file."""
+        if self._in_flight is not None:
+            self._in_flight.result()
+            self._in_flight = None
+
+    def close(self) -> None:
+        """Wait for the last save.
+
+        Raises:
+            WorkError: it failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+        if self._failed is not None:
+            raise self._failed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._thread.shutdown()
+
+    def _write(self, files: dict[Path, Any]) -> None:
+        path = Path()
+        try:
+            for path in list(files):
+                write_torch_file(path, files[path])
+                del files[path]  # its memory is free for the next snapshot
+                self._whole.add(path)
+                if self._keep is not None and number_of(path) is not None:
+                    prune(path.parent, self._keep, self._whole)
+        except (OSError, RuntimeError) as error:
+            if self._failed is None:
+                console.print(
+                    f"WARNING: {path}: cannot be written ({_reason(error)}). Training goes on, "
+                    "the files of the save before stay, the next save tries again: make room"
+                )
+            self._failed = saving_failed(path, error)
+            # Periodic ones are not kept for another try: they would pile up in memory.
+            self._unwritten = {p: c for p, c in files.items() if number_of(p) is None}
+        else:
+            if self._failed is not None:
+                console.print("Saving works again")
+            self._failed, self._unwritten = None, {}
+
+
+def host_copy(content: Any) -> Any:
+    """A copy in host memory of all tensors in nested dictionaries, lists and tuples.
+
+    A tensor that is in it more than once is copied once. On CUDA the copies run side by side, with
+    one wait at the end.
+    """
+    copies: dict[Any, Tensor] = {}
+    copied = _host_copy(content, copies)
+    for device in {key[0] for key in copies if key[0].type == "cuda"}:
+        torch.cuda.synchronize(device)
+    return copied
+
+
+def _host_copy(content: Any, copies: dict[Any, Tensor]) -> Any:
+    if isinstance(content, Tensor):
+        # Each state_dict() gives new objects for the same memory.
+        where = (content.device, content.data_ptr())
+        key = (*where, content.dtype, content.shape, content.stride())
+        if key not in copies:
+            copies[key] = content.detach().to("cpu", non_blocking=content.is_cuda, copy=True)
+        return copies[key]
+    if isinstance(content, dict):
+        # Not `{}`: a state dict has an attribute, the versions of its modules.
+        copied = copy(content)
+        for name, value in content.items():
+            copied[name] = _host_copy(value, copies)
+        return copied
+    if isinstance(content, list | tuple):
+        return type(content)(_host_copy(value, copies) for value in content)
+    return content
+
+
+def _reason(error: BaseException) -> str:
+    # torch.save reports a full disk as a RuntimeError about a position, over the system's error.
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0]
+
+
+def saving_failed(path: Path, error: OSError | RuntimeError) -> WorkError:
+    """What to tell where a file of the family cannot be written."""
+    return WorkError(
+        f"{path}: cannot be written ({_reason(error)}); the files of the last save are "
+        "whole: make room, then salakseg train --resume"
+    )
