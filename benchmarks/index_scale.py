@@ -25,9 +25,9 @@ from PIL import Image
 from samples import SAMPLES, png, with_note
 
 from salakseg.classes import read_class_mapping
-from salakseg.data.checks import MASKS_A_CHUNK, check_masks
 from salakseg.data.folders import find_folders
 from salakseg.data.index import index
+from salakseg.data.mask_checks import MASKS_A_CHUNK, check_masks
 from salakseg.data.workers import worker_processes
 
 # Folder → images, masks.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from salakseg.data.index import index
     from salakseg.data.patchify import patchify
-    from salakseg.data.shards import shard
+    from salakseg.data.shards_pack import shard
     from salakseg.demonstration.demo import demo
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
@@ -39,7 +39,7 @@ __all__ = [
 _HOMES = {
     "patchify": "salakseg.data.patchify",
     "index": "salakseg.data.index",
-    "shard": "salakseg.data.shards",
+    "shard": "salakseg.data.shards_pack",
     "train": "salakseg.training.loop",
     "evaluate": "salakseg.evaluation.evaluate",
     "predict": "salakseg.mapping.predict",

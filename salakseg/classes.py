@@ -5,12 +5,11 @@ A mapping file is CSV: `class_name,class_color[,ignore][,mask_value]`, a colour 
 indices 0 … K-1, in the order of the file; 255 (`IGNORE_INDEX`) stands for every pixel without one.
 
 What a mask file stores is read by `masks`; what its numbers stand for is in `ClassMapping.values`,
-where it was said or understood from a whole data set (`mask_values`).
+where it was said or understood from a whole data set (`mask_sets`).
 """
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files as package_files
@@ -22,26 +21,19 @@ from numpy.typing import NDArray
 
 from salakseg.errors import InputError
 from salakseg.mask_numbers import (
-    Numbers,
     color_in_words,
     meaning,
     nearest_rows,
     numbers_of,
-    read_otherwise,
-    understand_masks,
 )
 from salakseg.mask_values import (
     LEAST_NUMBER,
     MOST_NUMBER,
     NO_CLASS,
-    NUMBERS_SHOWN,
     Color,
     Reading,
     Row,
-    Understood,
-    in_words,
     is_number,
-    too_much_unknown,
 )
 from salakseg.masks import LEAST, MOST, StoredMask, open_mask, packed
 
@@ -51,10 +43,6 @@ MAX_CLASSES = 254
 UNKNOWN = 254
 # A mask drawn on a picture that was scaled in between is often a pixel or two off its photograph.
 MASK_SIZE_TOLERANCE = 2
-SAY = (
-    "save them in the colours of the classes (RGB), or for eval --data put a class_mapping.csv "
-    "with a column mask_value into DATA"
-)
 
 
 @dataclass(frozen=True)
@@ -370,80 +358,3 @@ def labels_of_colors(
         others = zip(found[~near].tolist(), counts[~near].tolist(), strict=True)
         unknown = {color_in_words(color): count for color, count in others}
     return MaskReading(labels, "", unknown, smeared)
-
-
-def understood(
-    masks: Iterable[Numbers], mapping: ClassMapping
-) -> tuple[ClassMapping, Understood | None]:
-    """The mapping with a reading that all masks of a data set have told, and how it came about.
-
-    None, and the mapping as it is, where it has a reading already, or no mask holds numbers.
-
-    Raises:
-        InputError: they could mean two things.
-    """
-    found = understand_masks(masks, mapping.rows) if mapping.values is None else None
-    return mapping if found is None else mapping.with_reading(found.reading), found
-
-
-def understood_files(
-    masks: Sequence[Path], mapping: ClassMapping
-) -> tuple[ClassMapping, Understood | None]:
-    """As `understood`, of mask files that are scored against; also where the mapping has a reading
-    already, with what the numbers are by it and what speaks against that.
-
-    Raises:
-        InputError: a file that cannot be read; numbers that could mean two things; too many colours
-            or numbers that the mapping, or its reading, does not hold.
-    """
-    numbers = []
-    pixels: Counter[int] = Counter()  # by class index
-    unknown: Counter[str] = Counter()
-    for path in masks:
-        with open_mask(path) as stored:
-            if not stored.has_colors:
-                numbers.append(numbers_of(stored, stored.strips(), mapping.rows))
-                continue
-            for _, values, valid in stored.strips():
-                part = labels_of_colors(values, valid, mapping, stored.lossy)
-                pixels.update(dict(enumerate(np.bincount(part.labels.ravel()).tolist())))
-                unknown.update(part.unknown)
-    where = masks[0].parent
-    try:
-        mapping, found = understood(numbers, mapping)
-        for one in numbers:
-            read = meaning(one, mapping.rows, mapping.reading)
-            for number, row in read.rows.items():
-                pixels[mapping.index_of(row)] += one.counts[number]
-            pixels[IGNORE_INDEX] += sum(read.unknown.values())
-            unknown.update(read.unknown)
-    except InputError as error:
-        raise InputError(f"{where}: {error}; {SAY}") from error
-    if found is not None and found.grave:
-        raise InputError(f"{where}: its masks hold {found.words}: {found.doubt}; {SAY}")
-    if found is None and numbers and mapping.reading is not None:
-        counts: Counter[int] = Counter()
-        for one in numbers:
-            counts.update(one.counts)
-        words = in_words(counts, mapping.reading, mapping.rows)
-        otherwise = read_otherwise(numbers, mapping.rows, mapping.reading)
-        found = Understood(
-            mapping.reading,
-            f"{words} (as said, or as the model's masks were)",
-            f"by themselves they would be {otherwise}" if otherwise else "",
-        )
-    classes = sum(count > 0 for index, count in pixels.items() if index != IGNORE_INDEX)
-    if too_much_unknown(unknown.total(), pixels.total(), classes):
-        total = pixels.total()
-        common = dict(sorted(unknown.most_common(NUMBERS_SHOWN)))
-        named = [f"{name} = unknown ({count / total:.0%})" for name, count in common.items()]
-        raise InputError(
-            f"{where}: {unknown.total() / total:.0%} of the pixels of its masks hold "
-            f"colours or numbers that stand for no class ({', '.join(named)}), by how the masks "
-            f"that the model was trained on were read; {SAY}"
-        )
-    if unknown:
-        left_out = f"{unknown.total():,} pixels of unknown colours in the masks are not scored"
-        found = found or Understood({}, "")
-        found = replace(found, doubt="; ".join(filter(None, [found.doubt, left_out])))
-    return mapping, found

@@ -1,12 +1,12 @@
 """Masks of one band: numbers, which a palette may give colours → rows of the class mapping.
 
-What numbers stand for (`mask_values`) holds for all masks of a data set; this is how the masks tell
-it together, and how each of them is read by it.
+What numbers stand for (`mask_values`) holds for all masks of a data set, which tell it together
+(`mask_sets`); this is how each of them is read by it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,21 +18,13 @@ from salakseg.errors import InputError
 from salakseg.mask_values import (
     LEAST_NUMBER,
     MOST_NUMBER,
-    MUCH,
-    NEARLY_ALL,
     NO_CLASS,
-    STRAY_SHARE,
     Reading,
     Row,
-    Understood,
     by_color_or_row,
-    in_words,
-    mask_values_option,
     row_numbers,
-    two_values,
-    understand,
 )
-from salakseg.masks import BLACK, GREY, LEAST, MOST, WHITE, StoredMask, packed, unpacked
+from salakseg.masks import GREY, LEAST, MOST, StoredMask, packed, unpacked
 
 # JPEG smears colours by a few dozen steps at edges; further away, or nearer to the middle between
 # two classes, a colour is no evidence of a class.
@@ -163,7 +155,7 @@ def _reading_of(numbers: Numbers, rows: tuple[Row, ...], reading: Reading | None
     if numbers.kind == "1-bit":
         if len(rows) > 2 and 1 in numbers.counts:
             raise InputError(TWO_CLASSES.format(len(rows)))
-        if _are_black_and_white(rows):
+        if are_black_and_white(rows):
             return {level // 255: row for row, (_, (level, _, _), _) in enumerate(rows)}
     return row_numbers(len(rows))
 
@@ -185,130 +177,6 @@ def _with_nearest(reading: Reading, numbers: Iterable[int]) -> Reading:
     reach = min(JPEG_COLOR_DISTANCE, min(gaps, default=MOST) / 2)
     nearest = {number: min(reading, key=lambda one: abs(one - number)) for number in numbers}
     return reading | {n: reading[one] for n, one in nearest.items() if abs(one - n) <= reach}
-
-
-def understand_masks(masks: Iterable[Numbers], rows: tuple[Row, ...]) -> Understood | None:
-    """What all masks of a data set tell together; None where none of them is read by numbers.
-
-    Raises:
-        InputError: they could mean two things.
-    """
-    masks = [numbers for numbers in masks if not reads_colors(numbers, rows)]
-    counts: Counter[int] = Counter()
-    bits: Counter[int] = Counter()
-    held = []  # of each mask, without strays
-    for numbers in masks:
-        some, least = _unsmeared(numbers, rows), STRAY_SHARE * sum(numbers.counts.values())
-        if numbers.kind == "1-bit":
-            bits.update(some)
-        else:
-            counts.update(some)
-            held.append({number for number, pixels in some.items() if pixels >= least})
-    if not counts and not bits:
-        return None
-    only_bits, largest = not counts, max(counts, default=0)
-    # White is 1 in the files of some programs, the largest number in those of others.
-    white = 255 if _are_black_and_white(rows) else 1 if 1 in counts or largest < 2 else largest
-    counts.update({white * level: pixels for level, pixels in bits.items()})
-    found = understand(counts, rows, any(numbers.nothing_is_0 for numbers in masks))
-    if any(numbers.lossy for numbers in masks) and (near := too_near_for_jpeg(found.reading)):
-        raw: Counter[int] = Counter()
-        for numbers in masks:
-            raw.update(numbers.counts)
-        words = in_words(raw, found.reading, rows)
-        return Understood(found.reading, words, near, grave=True)
-    if doubt := _two_ways(held, rows) or _inverted(masks, found.reading, rows):
-        return replace(found, doubt=doubt, grave=True)
-    if only_bits and 1 in bits and len(rows) > 2:
-        doubt = f"{TWO_CLASSES.format(len(rows))}, or say --mask-values 0:CLASS,1:CLASS"
-        return replace(found, doubt=doubt, grave=True)
-    return found
-
-
-def read_otherwise(masks: Iterable[Numbers], rows: tuple[Row, ...], reading: Reading) -> str:
-    """How masks would be read by themselves, where that contradicts a reading that was said or
-    learnt from others, and explains more of them; "" elsewhere."""
-    masks = [one for one in masks if not reads_colors(one, rows) and one.kind != "1-bit"]
-    try:
-        own = understand_masks(masks, rows)
-    except InputError:
-        return ""
-    if own is None or own.grave:
-        return ""
-    counts: Counter[int] = Counter()
-    for numbers in masks:
-        counts.update(_unsmeared(numbers, rows))
-
-    def explained(by: Reading) -> list[int]:
-        """Pixels of numbers that it holds, and of those that are classes."""
-        known = [number for number in counts if number in by]
-        parts = known, [number for number in known if by[number] is not None]
-        return [sum(counts[number] for number in part) for part in parts]
-
-    pairs = zip(explained(own.reading), explained(reading), strict=True)
-    gain = max(more - less for more, less in pairs)
-    contradicts = any(n in reading and own.reading.get(n) != reading[n] for n in counts)
-    return own.words if contradicts and gain >= MUCH * counts.total() else ""
-
-
-def _two_ways(held: list[set[int]], rows: tuple[Row, ...]) -> str:
-    """What to say where some masks of two classes hold 0 and 1, others 0 and another number, and
-    none both: these may be the two classes again. "" elsewhere.
-
-    Args:
-        held: the numbers of each mask.
-    """
-    others = set().union(*held) - {0}
-    pairs = sorted(number for number in others if {0, number} in held)
-    if len(rows) != 2 or len(pairs) < 2 or pairs[:2] == [1, 2] or pairs[0] != 1:
-        return ""
-    if any(len(numbers - {0}) > 1 for numbers in held):
-        return ""
-    low, high = rows[0][0], rows[1][0]
-    both = mask_values_option({0: low} | dict.fromkeys(pairs, high))
-    return (
-        f"some hold 0 and 1, others 0 and {pairs[-1]}, and none both; if each holds two classes, "
-        f"say {both}; if {pairs[-1]} is no class, say {mask_values_option({0: low, 1: high})}"
-    )
-
-
-def _inverted(masks: list[Numbers], reading: Reading, rows: tuple[Row, ...]) -> str:
-    """What to say where palettes show black and white alone, and white as the number that stands
-    for the class that is black elsewhere, as in 1-bit masks. "" elsewhere."""
-    used = {number: color for one in masks for number, color in (one.colors or {}).items()}
-    if len(rows) != 2 or len(used) != 2 or set(used.values()) != {BLACK, WHITE}:
-        return ""
-    [black, white] = sorted(used, key=lambda number: used[number])
-    shown = two_values(MOST_NUMBER, rows)
-    of_black, of_white = shown[0], shown[MOST_NUMBER]
-    if reading.get(black) != of_white and reading.get(white) != of_black:
-        return ""
-    names = [name for name, _, _ in rows]
-    by_color = {black: names[int(of_black or 0)], white: names[int(of_white or 0)]}
-    shows = f"their palettes show {white} white and {black} black"
-    if any(one.kind == "1-bit" for one in masks):
-        return f"{shows}, others are 1-bit, whose white is 1: save all as RGB"
-    return (
-        f"{shows}; if white is "
-        f"{by_color[white]}, say {mask_values_option(by_color)}; if black is, say "
-        + mask_values_option({black: by_color[white], white: by_color[black]})
-    )
-
-
-def _unsmeared(numbers: Numbers, rows: tuple[Row, ...]) -> Mapping[int, int]:
-    """The counts of a mask, those of a JPEG one given to the grey class colours, or to black and
-    white, where nearly all pixels are near them."""
-    total = sum(numbers.counts.values())
-    greys = [color[0] for _, color, _ in rows if len(set(color)) == 1]
-    for anchors in (greys, [0, 255]) if numbers.lossy else ():
-        near: Counter[int] = Counter()
-        for number, pixels in numbers.counts.items():
-            nearest = min(anchors, key=lambda anchor: abs(anchor - number), default=MOST)
-            if abs(nearest - number) <= JPEG_COLOR_DISTANCE:
-                near[nearest] += pixels
-        if near.total() >= NEARLY_ALL * total:
-            return near
-    return numbers.counts
 
 
 def nearest_rows(
@@ -333,5 +201,6 @@ def _rows_by_color(rows: tuple[Row, ...]) -> dict[int, int]:
     return {color: row for row, color in enumerate(colors)}
 
 
-def _are_black_and_white(rows: tuple[Row, ...]) -> bool:
+def are_black_and_white(rows: tuple[Row, ...]) -> bool:
+    """Whether these two colours are all that the classes have."""
     return {color for _, color, _ in rows} == {(0, 0, 0), (255, 255, 255)}

@@ -15,7 +15,6 @@ from salakseg.classes import (
     packaged_class_mapping,
     read_class_mapping,
     read_mask,
-    understood_files,
 )
 from salakseg.errors import InputError
 
@@ -353,65 +352,6 @@ def test_in_a_palette_of_class_colours_255_is_no_class(tmp_path: Path) -> None:
     reading = read(tmp_path, palette_image(np.array([[0, 3, 255]], np.uint8), palette))
     assert (reading.kind, reading.unknown) == ("palette colours", {})
     assert reading.labels.tolist() == [[2, 0, 255]]
-
-
-def save(folder: Path, **pictures: np.ndarray) -> list[Path]:
-    paths = []
-    for name, pixels in pictures.items():
-        paths.append(folder / f"{name}.png")
-        Image.fromarray(pixels).save(paths[-1])
-    return paths
-
-
-def test_mask_files_tell_together_what_their_numbers_are(tmp_path: Path) -> None:
-    zeros, ones = np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8)
-    paths = save(tmp_path, a=zeros, b=ones, c=np.stack([zeros] * 3, 2))
-    mapping, found = understood_files(paths, TWO)
-    assert mapping.values == ((0, 0), (255, 1))
-    assert found is not None and found.words.endswith("(two values, two classes)")
-    # What a model's masks have told holds for others.
-    mapping, found = understood_files(paths, BINARY)
-    assert mapping == BINARY and found is not None
-    assert found.words.startswith("0 = land (50%), 255 = palm (50%) (as said, or as the model's")
-    assert found.doubt == "16 pixels of unknown colours in the masks are not scored"
-    bits = save(tmp_path, e=np.eye(4) > 0)
-    assert understood_files(bits, TWO)[0].values is not None
-    assert understood_files([*paths, *bits], TWO)[0].values == ((0, 0), (255, 1))
-    with pytest.raises(InputError, match=r"1-bit.*put a class_mapping\.csv with a column mask_val"):
-        understood_files(bits, MAPPING)
-
-
-@pytest.mark.parametrize("high", [1, 65535, (255, 255, 255)])
-def test_masks_whose_second_class_is_unknown_are_not_scored_by_the_first(
-    tmp_path: Path, high: int | tuple[int, int, int]
-) -> None:
-    """Of a model that learnt 0 and 255, or colours: all that is scored would be one class."""
-    half = np.repeat([0, 1], 8).reshape(4, 4)
-    pixels = np.array([0, high], np.uint16)[half] if isinstance(high, int) else half
-    if isinstance(high, tuple):
-        pixels = np.array([TWO.colors[0], high], np.uint8)[half]
-    paths = save(tmp_path, a=pixels)
-    named = " ".join(map(str, high)) if isinstance(high, tuple) else high
-    with pytest.raises(InputError, match=rf"50% .*{named} = unknown \(50%\).* colours of the cl"):
-        understood_files(paths, BINARY)
-
-
-def test_what_speaks_against_a_models_reading_is_said(tmp_path: Path) -> None:
-    three = ClassMapping((*TWO.rows, ("sea", (0, 0, 9), False)))
-    row = np.repeat(np.arange(1, 4), 4).astype(np.uint8)[None]
-    _, found = understood_files(save(tmp_path, a=row), three.with_reading({0: 0, 1: 1, 2: 2}))
-    assert found is not None and "3 = unknown (33%)" in found.words
-    assert found.doubt.startswith("by themselves they would be 1 = land (33%), 2 = palm (33%), 3 =")
-    assert found.doubt.endswith("4 pixels of unknown colours in the masks are not scored")
-
-
-def test_jpeg_masks_of_black_and_white_tell_two_values(tmp_path: Path) -> None:
-    blocks = np.kron(np.eye(4), np.ones((16, 16))).astype(np.uint8) * 255
-    Image.fromarray(blocks).save(tmp_path / "m.jpg")
-    mapping, _ = understood_files([tmp_path / "m.jpg"], TWO)
-    assert mapping.values == ((0, 0), (255, 1))
-    labels = read_mask(tmp_path / "m.jpg", mapping).labels
-    assert (labels[4:12, 4:12] == 1).all() and (labels[4:12, 20:60] == 0).all()
 
 
 def test_a_mask_taller_than_a_strip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from typer.main import get_command
 from salakseg import index, patchify
 from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
 from salakseg.cli import app
-from salakseg.data.index import PATCH_COLUMNS
+from salakseg.data.index_files import PATCH_COLUMNS
 from salakseg.data.layout import LAYOUT_COLUMNS, WHITE_LEVEL
 from salakseg.mapping.areas import HEADER
 from salakseg.model.generator import create_generator

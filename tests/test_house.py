@@ -15,6 +15,7 @@ FLOORS = (
     ("mapping",),
     ("data",),
     ("model", "imagery"),
+    ("mask_sets",),
     ("classes", "device"),
     ("mask_numbers",),
     ("mask_values",),

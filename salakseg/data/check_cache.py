@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salakseg.classes import ClassMapping
-from salakseg.data.checks import (
-    GuessCheck,
+from salakseg.data.image_checks import (
     ImageCheck,
     ImageItem,
-    MaskCheck,
-    MaskItem,
     check_images,
-    check_masks,
-    compare_guesses,
-    counted,
     footprints,
     hash_files,
     told_of,
+)
+from salakseg.data.mask_checks import (
+    GuessCheck,
+    MaskCheck,
+    MaskItem,
+    check_masks,
+    compare_guesses,
+    counted,
 )
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.
 TOO_NEW = 2_000_000_000  # nanoseconds
-CODE = ("masks.py", "mask_numbers.py", "classes.py", "files.py", "data/checks.py")
+CODE = (
+    *("masks.py", "mask_numbers.py", "classes.py", "files.py"),
+    *("data/image_checks.py", "data/mask_checks.py"),
+)
 FASTEST = 1  # gzip's level
 
 
@@ -75,7 +80,8 @@ class CheckCache:
     def images(
         self, workers: Workers, names: Sequence[str], beside: Sequence[bool]
     ) -> list[ImageCheck]:
-        """As `checks.check_images`; `beside`: whether files beside an image may tell more of it."""
+        """As `image_checks.check_images`; `beside`: whether files beside an image may tell
+        more of it."""
         items: list[ImageItem] = [
             (name, told_of(self._data / name) if more else 0)
             for name, more in zip(names, beside, strict=True)
@@ -86,7 +92,7 @@ class CheckCache:
         return [ImageCheck(*check) for check in found]
 
     def footprints(self, workers: Workers, names: Sequence[str]) -> "list[Footprint]":
-        """As `checks.footprints`."""
+        """As `image_checks.footprints`."""
         from salakseg.imagery.alignment import Footprint  # slow to import, and seldom needed
 
         found = self._look_up(
@@ -95,7 +101,7 @@ class CheckCache:
         return [Footprint(*check) for check in found]
 
     def masks(self, workers: Workers, masks: Sequence[MaskItem]) -> list[MaskCheck]:
-        """As `checks.check_masks`."""
+        """As `mask_checks.check_masks`."""
         self._masks_before = self._known["masks"].copy()
         names = [name for name, *_ in masks]
         found = self._look_up(
@@ -133,7 +139,7 @@ class CheckCache:
     def guesses(
         self, workers: Workers, pairs: Sequence[tuple[str, str]], mapping: ClassMapping
     ) -> list[GuessCheck]:
-        """As `checks.compare_guesses`, of masks that `masks` was asked for before."""
+        """As `mask_checks.compare_guesses`, of masks that `masks` was asked for before."""
         # None, where the mask changed a moment ago, is no state to go by.
         states = [self._known["masks"].get(mask, [None])[0] for _, mask in pairs]
         values = repr(mapping.values)
@@ -148,7 +154,7 @@ class CheckCache:
         return [GuessCheck(*check) for check in found]
 
     def hashes(self, workers: Workers, names: Sequence[str]) -> list[str]:
-        """As `checks.hash_files`."""
+        """As `image_checks.hash_files`."""
         return self._look_up(
             "hashes", names, names, lambda unknown: hash_files(workers, self._data, unknown)
         )

@@ -1,25 +1,19 @@
-"""DATA → one row a patch, before any file is opened: listing, pairing, names, lists by the user."""
+"""DATA → one row a patch, before any file is opened: listing, pairing, names."""
 
-import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from salakseg.data.layout import LAYOUT, WHITE_LEVEL, read_layout
-from salakseg.data.patch_names import PATCH_NAME as PATCH_NAME
+from salakseg.data.layout import LAYOUT, WHITE_LEVEL, read_places
 from salakseg.data.patch_names import PatchName, composed, understood
-from salakseg.data.problems import SHOWN, Problems, first_of, plural
-from salakseg.data.split import SPLITS
+from salakseg.data.problems import Problems, first_of, plural
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES, TIFF_SUFFIXES, told_beside
 
-PLACE_COLUMNS = ("base_image", "row", "column", "x", "y", "pixel_size")
 # What lies beside images for GDAL: no images themselves.
 SIDE_FILES = (".aux.xml", ".ovr", ".msk", ".tfw", ".pgw", ".jgw", ".wld", ".prj")
 
@@ -123,7 +117,7 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
         images = files_of(f"{where}{folder.images}", folder.image_files, "image", problems)
         masks = files_of(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
         found_masks += len(masks)
-        layout = _laid_out(data / folder.name / LAYOUT) if folder.layout else {}
+        layout = read_places(data / folder.name / LAYOUT) if folder.layout else {}
         said = understood(images.keys() - layout.keys())
         placed = set() if layout else _may_be_placed([*images.values(), *masks.values()], folder)
         beside = told_beside(folder.image_files)
@@ -196,19 +190,6 @@ def _may_be_placed(paths: list[str], folder: Folder) -> set[str]:
         if path.lower().endswith(TIFF_SUFFIXES)
         or (beside and f"{path.rpartition('/')[2]}.aux.xml" in beside)
     }
-
-
-def guesses_of(folders: list[Folder]) -> dict[str, str]:
-    """Mask → the model's guess that it began as; paths relative to DATA. No guess is a label."""
-    found = {}
-    for folder in folders:
-        guesses, _ = files_by_stem(folder.guess_files)
-        masks, _ = files_by_stem(folder.mask_files if guesses else ())
-        for stem in masks.keys() & guesses.keys():
-            mask_path = PurePosixPath(folder.name, folder.masks, masks[stem][0])
-            guess_path = PurePosixPath(folder.name, "guess", guesses[stem][0])
-            found[str(mask_path)] = str(guess_path)
-    return found
 
 
 def files_by_stem(names: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -297,159 +278,7 @@ def why_nothing(data: Path, folders: list[Folder], hint: str = "") -> str:
     )
 
 
-def _laid_out(path: Path) -> dict[str, tuple[Any, ...]]:
-    """Patch → base image, row, column, x, y, pixel size, white level."""
-    places = {}
-    for patch, row in read_layout(path, PLACE_COLUMNS).items():
-        numbers = (int(row[name]) for name in ("row", "column", "x", "y"))
-        size = float(row["pixel_size"]) if row["pixel_size"] else None
-        level = row.get(WHITE_LEVEL) or ""
-        white = int(level) if level.isdecimal() else None
-        places[composed(patch)] = (composed(row["base_image"]), *numbers, size, white)
-    return places
-
-
 def base_images_of(patches: pd.DataFrame) -> pd.DataFrame:
     """The columns folder and base_image, a row for each number in `patches.base`."""
     first = patches.drop_duplicates("base").sort_values("base")
     return first[["folder", "base_image"]].reset_index(drop=True)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def read_split_file(path: Path, bases: pd.DataFrame, problems: Problems) -> NDArray[np.object_]:
-    """The split of each base image, str (base images,).
-
-    Raises:
-        InputError: a line that means nothing or is ambiguous; a base image without a split.
-    """
-    reader = csv.DictReader(_read_lines(path), skipinitialspace=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: is no CSV ({error})") from error
-    header = reader.fieldnames or []
-    if "base_image" not in header or "split" not in header:
-        raise InputError(
-            f"{path}: needs the columns base_image and split (and folder where a name alone is "
-            f"ambiguous), separated by commas; its first line is {','.join(header)!r}"
-        )
-    places = _places(zip(bases["folder"], bases["base_image"], strict=True))
-    roles = np.full(len(bases), "", object)
-    lines: dict[int, int] = {}
-    strangers: list[str] = []
-    for line, row in rows:
-        where = f"{path}, line {line}"
-        name = composed((row["base_image"] or "").strip())
-        split = (row["split"] or "").strip().lower()
-        folder = composed(_as_folder(row.get("folder") or ""))
-        if split == "mixed":
-            raise InputError(
-                f"{where}: {name} is 'mixed' (its index was made with --split-by patch); "
-                f"give it one of {', '.join(SPLITS)}"
-            )
-        if split not in SPLITS:
-            raise InputError(
-                f"{where}: {name}: the split must be one of {', '.join(SPLITS)}, not {split!r}"
-            )
-        fitting = [place for known, place in places.get(name, ()) if folder in ("", known)]
-        if len(fitting) > 1:
-            raise InputError(f"{where}: {_ambiguous(name, places)}; add a column folder")
-        if not fitting:
-            strangers.append(f"{folder}/{name}" if folder else name)
-            continue
-        if fitting[0] in lines:
-            raise InputError(f"{where}: {name} stands on line {lines[fitting[0]]} already")
-        lines[fitting[0]] = line
-        roles[fitting[0]] = split
-    if rows and len(strangers) == len(rows):
-        example = bases["base_image"].iloc[0]
-        raise InputError(
-            f"{path}: none of its {len(rows)} base images is in the data ({first_of(strangers)}); "
-            f"the data has names like {example}"
-        )
-    without = [
-        f"{row.folder}/{row.base_image}" for row in bases[roles == ""].itertuples(index=False)
-    ]
-    if without:
-        raise InputError(
-            f"{path}: has no row for {plural(len(without), 'base image')} of the data "
-            f"({first_of(without)}); give each a split ('exclude' leaves it out)"
-            + (
-                f"; and it names some that are not there ({first_of(strangers)})"
-                if strangers
-                else ""
-            )
-        )
-    for name in strangers:
-        problems.handled("not in the data", name, f"a row of {path}: not used")
-    return roles
-
-
-def read_labeled_list(path: Path, patches: pd.DataFrame, problems: Problems) -> NDArray[np.bool_]:
-    """Which patches' masks may be used, bool (patches,).
-
-    Raises:
-        InputError: a name of nothing in the data, or of two things.
-    """
-    stems = [composed(PurePosixPath(name).stem) for name in patches["image"]]
-    folders, base_numbers = patches["folder"].tolist(), patches["base"].to_numpy()
-    places = _places(zip(folders, stems, strict=True))
-    bases = base_images_of(patches)
-    base_places = _places(zip(bases["folder"], bases["base_image"], strict=True))
-    has_mask = (patches["mask"] != "").to_numpy()
-    allowed = np.zeros(len(patches), bool)
-    unknown: list[str] = []
-    for line in _read_lines(path):
-        text = composed(line.strip().replace("\\", "/"))
-        if not text or text.startswith("#"):
-            continue
-        if text.lower().endswith(IMAGE_SUFFIXES):
-            text = text.rpartition(".")[0]
-        folder, _, name = text.rpartition("/")
-        folder = _as_folder(folder)
-        rows: NDArray[np.int64] | None = None
-        for table, kind in ((places, "patch"), (base_places, "base")):
-            fitting = [place for known, place in table.get(name, ()) if folder in ("", known)]
-            if len(fitting) > 1:
-                raise InputError(f"{path}: {_ambiguous(name, table)}; write FOLDER/{name}")
-            if fitting:
-                rows = np.array(fitting) if kind == "patch" else base_numbers == fitting[0]
-                break
-        if rows is None:
-            unknown.append(text)
-            continue
-        if not has_mask[rows].any():
-            problems.handled("listed without mask", text, f"{path} names it, but it has no mask")
-        allowed[rows] = True
-    if unknown:
-        raise InputError(
-            f"{path}: {plural(len(unknown), 'name')} of neither a patch nor a base image of the "
-            f"data ({first_of(unknown)})"
-        )
-    return allowed
-
-
-def _places(keys: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, int]]]:
-    """Name → (folder, position) of each that has it."""
-    places: dict[str, list[tuple[str, int]]] = {}
-    for position, (folder, name) in enumerate(keys):
-        places.setdefault(composed(name), []).append((composed(folder), position))
-    return places
-
-
-def _as_folder(text: str) -> str:
-    """A folder as people write it → as the index writes it; '' is any."""
-    return text.strip().replace("\\", "/").removeprefix("./").rstrip("/")
-
-
-def _ambiguous(name: str, places: dict[str, list[tuple[str, int]]]) -> str:
-    folders = [folder for folder, _ in places[name]]
-    return f"{name} is in {' and in '.join(folders[:SHOWN])}"

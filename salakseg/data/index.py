@@ -6,17 +6,12 @@ give back), `problems.csv`, `summary.json` and `preview.png`; and `checked.json.
 next run opens only files that changed. The data itself is never changed.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from salakseg.classes import (
     ClassMapping,
@@ -26,16 +21,17 @@ from salakseg.classes import (
 )
 from salakseg.console import console
 from salakseg.data.check_cache import CheckCache
-from salakseg.data.checks import GuessCheck, ImageCheck, counted
+from salakseg.data.copies import leave_out_copies
 from salakseg.data.folders import (
     base_images_of,
     find_folders,
-    guesses_of,
     pair,
-    read_labeled_list,
-    read_split_file,
 )
+from salakseg.data.guesses import compare_with_guesses, guesses_of
+from salakseg.data.image_doctor import common_white_level, patch_size_of, take_images
+from salakseg.data.index_files import FORMAT, tables, write_index
 from salakseg.data.index_report import draw_preview, print_report
+from salakseg.data.mask_checks import counted
 from salakseg.data.mask_doctor import (
     NO_CLASS_IN_IT,
     mask_items,
@@ -55,31 +51,10 @@ from salakseg.data.split import (
     split_bases,
     split_by_patch,
 )
+from salakseg.data.user_lists import read_labeled_list, read_split_file
 from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError
-from salakseg.files import atomic_path, require_folder, sha256_of
-from salakseg.imagery.drawing import Picture
-
-FORMAT = "salakseg-index-1"
-PATCH_COLUMNS = ["folder", "base_image", "row", "column", "image", "mask", "width", "height"]
-PATCH_COLUMNS += ["bytes", "split", "pixel_size", "x", "y"]
-LARGEST_PATCH = 1024  # pixels a side
-
-
-@dataclass(frozen=True)
-class Index:
-    """What `index` wrote.
-
-    `patches` has the columns of patches.csv: text columns hold strings ('' for none), width, height
-    and bytes int64, row, column, x, y and the pixel counts Int64 (NA where not known), pixel_size
-    float64 in metres (NaN where not known).
-    """
-
-    data: Path
-    mapping: ClassMapping
-    patches: pd.DataFrame
-    patch_size: int
-    summary: dict[str, Any]
+from salakseg.files import require_folder
 
 
 def index(
@@ -138,6 +113,7 @@ def index(
     mapping = with_said_values(read_class_mapping(mapping_path), mask_values, mask_offset)
     _say_mapping(mapping, mapping_path)
 
+    # What is there, where it lies, and what of it may be used.
     problems = Problems()
     folders = find_folders(data)
     patches, guesses = pair(data, folders, problems), guesses_of(folders)
@@ -164,54 +140,46 @@ def index(
         note_masks_elsewhere(patches[placed], of_images | of_masks, problems)
         problems.stop_if_fatal(out)
 
+        # What is in the files.
         images = checks.images(pool, patches["image"].tolist(), patches["beside"].tolist())
-        _take_images(patches, images, problems)
-        white_level = _white_level(patches, images, problems)
+        take_images(patches, images, problems)
+        white_level = common_white_level(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
         masks = checks.masks(pool, mask_items(patches, rows, images))
         mask_names = patches["mask"].iloc[rows].tolist()
         mapping, numbers, doubts = understand(mask_names, masks, mapping, problems)
-        patch_size = _patch_size(patches, problems)
+        patch_size = patch_size_of(patches, problems)
         problems.stop_if_fatal(out)
         masks = [counted(check, mapping) for check in masks]
         changed, corrected = checks.changes(mask_names, masks, mapping)
         pixels, kinds = take_masks(patches, rows, masks, mapping, mapping_path, problems)
         problems.stop_if_fatal(out)
-        guessed = _compare_with_guesses(
+        guessed = compare_with_guesses(
             patches, guesses, lambda some: checks.guesses(pool, some, mapping), problems
         )
 
+        # Which side each patch is on.
         labelled = (patches["mask"] != "").to_numpy()
         base = patches["base"].to_numpy()
         bases["patches"] = np.bincount(base, minlength=len(bases))
         bases["labelled"] = np.bincount(base[labelled], minlength=len(bases))
         base_pixels = np.zeros((len(bases), pixels.shape[1]), np.int64)
         np.add.at(base_pixels, base, pixels)
-        if roles is None and split_by == "patch":
+        if leaky := roles is None and split_by == "patch":
             patches["split"], bases["split"] = split_by_patch(
                 patches, bases, pixels[:, 1:], val_split, seed
             )
-            patches.loc[patches["width"] == 0, "split"] = "exclude"
         else:
             if roles is None:
                 roles = split_bases(bases, base_pixels[:, 1:], split_by, val_split, seed)
             bases["split"] = roles
             note_roles_without_masks(bases, problems)
             patches["split"] = patch_splits(roles[base], labelled)
-            patches.loc[patches["width"] == 0, "split"] = "exclude"
-            _leave_out_copies(patches, images, lambda some: checks.hashes(pool, some), problems)
+        patches.loc[patches["width"] == 0, "split"] = "exclude"
+        if not leaky:
+            leave_out_copies(patches, images, lambda some: checks.hashes(pool, some), problems)
 
-    names = ["ignored", *(f"pixels {name}" for name in mapping.names)]
-    counts = pd.DataFrame(pixels, columns=names, index=patches.index).astype("Int64")
-    counts[~labelled] = pd.NA
-    table = pd.concat([patches[PATCH_COLUMNS], counts], axis=1)
-    base_table = pd.concat(
-        [
-            bases[["folder", "base_image", "split", "patches", "labelled"]],
-            pd.DataFrame(base_pixels, columns=names),
-        ],
-        axis=1,
-    )
+    table, base_table = tables(patches, bases, mapping, pixels, base_pixels)
     summary: dict[str, Any] = {
         "format": FORMAT,
         "data": data.absolute().as_posix(),
@@ -240,7 +208,7 @@ def index(
         "problems": dict(sorted(Counter(kind for _, kind, _, _ in problems.rows).items())),
     }
     preview = draw_preview(data, table, mapping, summary["class_pixels"], white_level)
-    _write(out, table, base_table, problems, preview, summary)
+    write_index(out, table, base_table, problems, preview, summary)
     checks.save(listed)
     if changed:
         console.print(
@@ -251,209 +219,10 @@ def index(
     return summary
 
 
-def read_index(index_dir: Path) -> Index:
-    """Read what `index` wrote.
-
-    Raises:
-        InputError: no index there, a damaged one, or one whose data is gone.
-    """
-    path = index_dir / "summary.json"
-    if not path.is_file():
-        raise InputError(f"{index_dir}: no index there; run salakseg index DATA first")
-    again = "run salakseg index DATA again"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["format"] != FORMAT:
-            raise InputError(f"{path}: the format {summary['format']!r} is not known here; {again}")
-        mapping = ClassMapping.from_plain(summary["classes"], str(path))
-        data, patch_size = Path(summary["data"]), int(summary["patch_size"])
-        checksum = summary["patches_sha256"]
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged; {again}") from error
-    table = index_dir / "patches.csv"
-    if not table.is_file() or sha256_of(table) != checksum:
-        raise InputError(
-            f"{table}: missing, or not as salakseg index wrote it; {again} "
-            "(to change the split, edit base_images.csv and give it to --split-file)"
-        )
-    if not data.is_dir():
-        raise InputError(f"{data}: the data of {index_dir} is gone; {again} with its new place")
-    counts = ["ignored", *(f"pixels {name}" for name in mapping.names)]
-    optional = ["row", "column", "x", "y", *counts]
-    types = {
-        **dict.fromkeys(("folder", "base_image", "image", "mask", "split"), "str"),
-        **dict.fromkeys(("width", "height", "bytes"), "int64"),
-        **dict.fromkeys(optional, "Int64"),
-        "pixel_size": "float64",
-    }
-    # A folder or photograph may be called NA or null: only numbers have missing values.
-    missing = {name: [""] for name in (*optional, "pixel_size")}
-    try:
-        patches = pd.read_csv(
-            table, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8"
-        )
-    except ValueError as error:  # the table is as written, so its classes are others
-        raise InputError(f"{path}: does not fit {table}; {again}") from error
-    if gone := types.keys() - set(patches.columns):
-        raise InputError(f"{path}: does not fit {table}, which has no {min(gone)}; {again}")
-    return Index(data, mapping, patches, patch_size, summary)
-
-
 def _say_mapping(mapping: ClassMapping, path: Path) -> None:
     which = "the packaged Salak classes" if path == packaged_class_mapping() else path
     ignored = f"; ignored: {', '.join(mapping.ignored_names)}" if mapping.ignored_names else ""
     console.print(f"Class mapping: {which} ({', '.join(mapping.names)}{ignored})")
-
-
-def _take_images(patches: pd.DataFrame, checks: list[ImageCheck], problems: Problems) -> None:
-    """Put sizes into `patches`, 0 where an image cannot be used; note what is odd."""
-    odd: dict[tuple[str, str], list[str]] = {}
-    sizes = []
-    for check, folder, image in zip(checks, patches["folder"], patches["image"], strict=True):
-        empty = 0 < check.nodata == check.width * check.height
-        if check.error:
-            problems.handled("unreadable image", image, f"{check.error}: left out")
-        elif empty:
-            problems.handled("nothing in the image", image, "all transparent or nodata: left out")
-        elif check.note:
-            odd.setdefault((folder, check.note), []).append(image)
-        if check.nodata and not empty:
-            odd.setdefault((folder, "in part transparent or nodata"), []).append(image)
-        sizes.append((0, 0) if empty else (check.width, check.height))
-    patches[["width", "height"]] = np.array(sizes, np.int64)
-    patches["bytes"] = np.fromiter((check.bytes for check in checks), np.int64)
-    for (folder, note), images in odd.items():
-        problems.handled("kind of image", images[0], f"{len(images)} of {folder}/: {note}")
-    if not patches["width"].any():
-        problems.fatal(
-            "no readable image",
-            patches["image"].iloc[0],
-            f"none of the {plural(len(patches), 'image')} can be used "
-            f"({checks[0].error or 'all transparent or nodata'})",
-        )
-
-
-def _white_level(patches: pd.DataFrame, images: list[ImageCheck], problems: Problems) -> int | None:
-    """The one of the patches' photographs, as `patchify` has found it; the least that all 16-bit
-    patches keep to; None for 8 bits."""
-    own = np.array([check.white_level for check in images])
-    if own.any():
-        problems.handled(
-            "kind of image",
-            patches["image"].iloc[int(own.argmax())],
-            f"{np.count_nonzero(own)} of {plural(len(own), 'image')}: 16 bits, of which "
-            f"{own.max()} is full brightness",
-        )
-        return int(own.max())
-    levels = patches["white_level"].dropna().value_counts()
-    if len(levels) > 1:
-        problems.handled(
-            "two white levels",
-            patches["image"][patches["white_level"] == levels.index[1]].iloc[0],
-            f"cut with {', '.join(map(str, sorted(levels.index)))}: maps are made with "
-            f"{levels.index[0]}; cut all photographs together, or with one --white-level",
-        )
-    return int(levels.index[0]) if len(levels) else None
-
-
-def _patch_size(patches: pd.DataFrame, problems: Problems) -> int:
-    """The side of the square that holds every patch."""
-    readable = patches[patches["width"] > 0]
-    if readable.empty:
-        return 0
-    sides = readable[["width", "height"]].max(axis=1)
-    size, usual = int(sides.max()), int(sides.mode().max())
-    largest = readable.iloc[int(sides.to_numpy().argmax())]
-    if size > LARGEST_PATCH:
-        problems.fatal(
-            "too large for a patch",
-            largest["image"],
-            f"{largest['width']}×{largest['height']}; a patch has at most {LARGEST_PATCH} pixels a "
-            "side, since training takes it whole: cut full photographs with salakseg patchify",
-        )
-    elif size > 2 * usual:
-        problems.fatal(
-            "too large for a patch",
-            largest["image"],
-            f"{largest['width']}×{largest['height']}, others are {usual} wide or high: batches "
-            "need one size; cut full photographs with salakseg patchify",
-        )
-    smaller = readable[(readable["width"] < size) | (readable["height"] < size)]
-    if len(smaller):
-        problems.handled(
-            "smaller than others",
-            smaller["image"].iloc[0],
-            f"{plural(len(smaller), 'patch', 'patches')} smaller than {size}×{size}: padded with "
-            "pixels that are not scored",
-        )
-    return size
-
-
-def _leave_out_copies(
-    patches: pd.DataFrame,
-    checks: list[ImageCheck],
-    hashes_of: Callable[[list[str]], list[str]],
-    problems: Problems,
-) -> None:
-    """Exclude what would be trained on and has the same bytes as a patch held out."""
-    used = patches["split"] != "exclude"
-    look = pd.DataFrame(
-        {
-            "held": patches["split"].isin(HELD_OUT),
-            "bytes": patches["bytes"],
-            "fingerprint": np.fromiter((check.fingerprint for check in checks), np.int64),
-        }
-    )[used]
-    # Few files are alike in length and in their first and last bytes: only these are read.
-    alike = look.groupby(["bytes", "fingerprint"])["held"].transform("nunique") > 1
-    suspects = patches.loc[look.index[alike], ["image", "split"]]
-    if suspects.empty:
-        return
-    suspects["hash"] = hashes_of(suspects["image"].tolist())
-    suspects["held"] = suspects["split"].isin(HELD_OUT)
-    for _, same in suspects.groupby("hash", sort=False):
-        held, trained = same[same["held"]], same[~same["held"]]
-        if len(held) and len(trained):
-            patches.loc[trained.index, "split"] = "exclude"
-            for image in trained["image"]:
-                problems.handled(
-                    "same bytes as a held-out patch",
-                    image,
-                    f"{held['image'].iloc[0]} is {held['split'].iloc[0]}: this copy is left out",
-                )
-
-
-def _compare_with_guesses(
-    patches: pd.DataFrame,
-    guesses: Mapping[str, str],
-    compare: Callable[[list[tuple[str, str]]], list[GuessCheck]],
-    problems: Problems,
-) -> dict[str, Any] | None:
-    """How much of the masks that began as a model's guess a person changed; None without any."""
-    rows = patches[patches["mask"].isin(list(guesses))]
-    if rows.empty:
-        return None
-    pairs = [(guesses[mask], mask) for mask in rows["mask"]]
-    checks = compare(pairs)
-    for (guess, _), check in zip(pairs, checks, strict=True):
-        if check.error:
-            problems.handled(check.problem, guess, f"{check.error}: not compared with its mask")
-    rows = rows.assign(changed=np.array([check.changed for check in checks], np.int64))
-    by_base = rows.groupby(["folder", "base_image"])["changed"].agg(["min", "max"])
-    rows = rows[rows["changed"] >= 0]
-    if rows.empty:
-        return None
-    return {
-        "masks": len(rows),
-        "base_images": int((by_base["max"] >= 0).sum()),
-        "pixels": int((rows["width"] * rows["height"]).sum()),
-        "changed_pixels": int(rows["changed"].sum()),
-        "unchanged": [
-            str(PurePosixPath(*base)) for base in by_base.index[(by_base == 0).all(axis=1)]
-        ],
-    }
 
 
 def _by_folder(bases: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -470,26 +239,3 @@ def _class_pixels(table: pd.DataFrame, mapping: ClassMapping) -> dict[str, dict[
         if len(part) or split != "test":
             result[split] = {name: int(part[f"pixels {name}"].sum()) for name in mapping.names}
     return result
-
-
-def _write(
-    out: Path,
-    table: pd.DataFrame,
-    base_table: pd.DataFrame,
-    problems: Problems,
-    preview: Picture,
-    summary: dict[str, Any],
-) -> None:
-    """All files or none: each is whole under a temporary name before the first gets its own."""
-    with ExitStack() as stack:
-        # The stack renames from the last to the first: the summary, which vouches for the rest,
-        # comes last.
-        names = ("summary.json", "preview.png", "problems.csv", "base_images.csv", "patches.csv")
-        paths = {name: stack.enter_context(atomic_path(out / name)) for name in names}
-        for name, frame in (("patches.csv", table), ("base_images.csv", base_table)):
-            frame.to_csv(paths[name], index=False, encoding="utf-8", lineterminator="\n")
-        paths["problems.csv"].write_text(problems.as_csv(), encoding="utf-8", newline="\n")
-        Image.fromarray(preview).save(paths["preview.png"])
-        summary["patches_sha256"] = sha256_of(paths["patches.csv"])
-        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-        paths["summary.json"].write_text(text, encoding="utf-8", newline="\n")

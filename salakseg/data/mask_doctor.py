@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salakseg.classes import ClassMapping, understood
-from salakseg.data.checks import ImageCheck, MaskCheck, MaskItem, numbers_in
+from salakseg.classes import ClassMapping
+from salakseg.data.image_checks import ImageCheck
+from salakseg.data.mask_checks import MaskCheck, MaskItem, numbers_in
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.errors import InputError
 from salakseg.mask_numbers import (
@@ -19,6 +20,7 @@ from salakseg.mask_numbers import (
     reads_colors,
     too_near_for_jpeg,
 )
+from salakseg.mask_sets import understood_numbers
 from salakseg.mask_values import (
     MOST_NUMBER,
     in_words,
@@ -78,7 +80,7 @@ def understand(
             problems.fatal("numbers in masks", smeared, near)
         return mapping, f"{in_words(counts, mapping.reading, mapping.rows)} (as said)", ""
     try:
-        mapping, told = understood(masks.values(), mapping)
+        mapping, told = understood_numbers(masks.values(), mapping)
     except InputError as error:
         problems.fatal("numbers in masks", by_number[0], str(error))
         return mapping, "", ""

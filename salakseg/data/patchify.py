@@ -12,7 +12,7 @@ whatever the number of processes, which share out large rasters by rows of patch
 
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,29 +22,28 @@ from typing import Any
 
 from salakseg.classes import ClassMapping
 from salakseg.console import console, progress
-from salakseg.data.folders import files_of, find_folders, guesses_of, note_unread, why_nothing
-from salakseg.data.layout import LAYOUT_COLUMNS
-from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
-from salakseg.data.patchify_photos import (
+from salakseg.data.folders import files_of, find_folders, note_unread, why_nothing
+from salakseg.data.guesses import guesses_of
+from salakseg.data.patchify_check import (
     Checked,
-    Options,
-    Photo,
+    CutOptions,
+    PhotoToCut,
     check_photos,
     mapping_of,
     mark_of,
 )
+from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
 from salakseg.data.patchify_record import Record, patches_present, read_record
-from salakseg.data.problems import SHOWN, Problems, first_of, plural
+from salakseg.data.patchify_report import tell
+from salakseg.data.problems import Problems, first_of, plural
 from salakseg.data.workers import Workers, require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder
 from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.nodata import require_nodata
-from salakseg.imagery.photo import TIFF_SUFFIXES
 
 SMALLEST_SIZE = 32
-PIXEL_SIZE = LAYOUT_COLUMNS.index("pixel_size")
 # What a patch of photograph and mask takes as PNG, at most, for the check of the disk's space.
 BYTES_PER_PIXEL = 2.5
 SECONDS_BETWEEN_SAVES = 10.0
@@ -96,7 +95,7 @@ def patchify(
         WorkError: the disk is too small, a worker process died.
     """
     data, out = Path(data), Path(out)
-    options = Options(size, checked_bands(bands), nodata, gsd, white_level)
+    options = CutOptions(size, checked_bands(bands), nodata, gsd, white_level)
     require_folder(data, "give the folder that holds images/ (and masks/ beside it)")
     if size < SMALLEST_SIZE:
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
@@ -141,10 +140,10 @@ def patchify(
         ]
         job = partial(cut, out=out, options=record.options, mapping=plan.mapping)
         cuts = _cut_all(workers, job, parts, record, photos, cut_by)
-    return _tell(out, photos, record, cuts)
+    return tell(out, photos, record, cuts)
 
 
-def find_photos(data: Path) -> list[Photo]:
+def find_photos(data: Path) -> list[PhotoToCut]:
     """Every photo under DATA in the order of its posix path, paired with its mask.
 
     Folders and files are found by the rule of `index`, so that both see the same.
@@ -152,7 +151,7 @@ def find_photos(data: Path) -> list[Photo]:
     Raises:
         InputError: nothing to cut, a mask without a photo, two files of one name.
     """
-    problems, photos = Problems(), list[Photo]()
+    problems, photos = Problems(), list[PhotoToCut]()
     folders = find_folders(data)
     guesses = guesses_of(folders)
     lonely: list[str] = []
@@ -180,7 +179,7 @@ def find_photos(data: Path) -> list[Photo]:
             guess = None if mask is None else guesses.get(mask)
             mask_path = None if mask is None else data / mask
             guess_path = None if guess is None else data / guess
-            photos.append(Photo(folder.name, path, data / path, mask_path, guess_path))
+            photos.append(PhotoToCut(folder.name, path, data / path, mask_path, guess_path))
     for severity, kind, file, detail in problems.rows:
         if severity == "fatal":
             raise InputError(f"{data / file}: {kind}: {detail}")
@@ -206,12 +205,12 @@ class Plan:
         mapping: the class mapping by which smeared masks are read; None where there is none.
     """
 
-    todo: list[Photo]
+    todo: list[PhotoToCut]
     checked: dict[str, Checked]
     white_level: int | None
     mapping: ClassMapping | None
 
-    def cut_by(self, photo: Photo) -> dict[str, Any]:
+    def cut_by(self, photo: PhotoToCut) -> dict[str, Any]:
         """What the record keeps of a photo."""
         checked = self.checked[photo.source]
         return {
@@ -224,7 +223,7 @@ class Plan:
 def _plan(
     workers: Workers,
     data: Path,
-    photos: list[Photo],
+    photos: list[PhotoToCut],
     record: Record,
     present: dict[tuple[str, str], set[Path]],
 ) -> Plan:
@@ -264,7 +263,7 @@ def _plan(
     return Plan(todo, checked, level, mapping)
 
 
-def _say_level(plan: Plan, options: Options) -> None:
+def _say_level(plan: Plan, options: CutOptions) -> None:
     own = [one.white_level for one in plan.checked.values() if one.white_level is not None]
     if not own:
         return
@@ -300,7 +299,7 @@ def _cut_all(
     job: Any,
     parts: list[Part],
     record: Record,
-    photos: Sequence[Photo],
+    photos: Sequence[PhotoToCut],
     cut_by: dict[str, dict[str, Any]],
 ) -> dict[str, Cut]:
     """By source, of the photos of which all parts are cut; whatever ends it, these are saved."""
@@ -324,69 +323,3 @@ def _cut_all(
     finally:
         record.save(photos)
     return cuts
-
-
-def _tell(
-    out: Path, photos: Sequence[Photo], record: Record, cuts: dict[str, Cut]
-) -> dict[str, int]:
-    counts = {
-        "photos": len(photos),
-        "cut": len(cuts),
-        "patches": sum(len(record.rows[photo.source]) for photo in photos),
-        "masked": sum(len(record.rows[photo.source]) for photo in photos if photo.mask is not None),
-        "nodata": sum(done.nodata for done in cuts.values()),
-    }
-    notes: dict[str, list[str]] = defaultdict(list)
-    for source, done in sorted(cuts.items()):
-        for note, detail in (done.notes | _of_patches(source, done)).items():
-            notes[note].append(f"{source} ({detail})" if detail else source)
-    for note, details in notes.items():
-        more = f", and {len(details) - SHOWN} more" if len(details) > SHOWN else ""
-        console.print(f"{note}: {', '.join(details[:SHOWN])}{more}")
-    _tell_pixel_sizes(cuts, record.options.gsd)
-    console.print(
-        f"{out}: {counts['patches']} patches of {record.options.size} pixels from "
-        f"{counts['photos']} photos, {counts['masked']} with a mask"
-    )
-    console.print(f"Next: salakseg index {out}")
-    return counts
-
-
-def _of_patches(source: str, done: Cut) -> dict[str, str]:
-    """What there is to tell of a photo's patches, as `Cut.notes`."""
-    notes = {}
-    if done.nodata:
-        notes["Patches that are nodata all over, left out"] = f"{done.nodata} patches"
-    if done.partial:
-        notes["Patches that are nodata in part: transparent there, and without a class"] = (
-            f"{done.partial} patches"
-        )
-    if done.flat and source.lower().endswith(TIFF_SUFFIXES):
-        notes[
-            "Patches of one flat colour, kept; where that is a margin, cut again into another "
-            "folder with --nodata and its value"
-        ] = f"{done.flat} patches"
-    return notes
-
-
-def _tell_pixel_sizes(cuts: dict[str, Cut], gsd: float | None) -> None:
-    """A line for each way in which pixel sizes are known or not, but for places."""
-    sources: dict[str, list[str]] = defaultdict(list)
-    for source, done in sorted(cuts.items()):
-        if done.rows:
-            sources[done.sized_by].append(source)
-    if found := sources["metadata"]:
-        metres = sorted(float(cuts[source].rows[0][PIXEL_SIZE]) for source in found)
-        console.print(
-            f"Pixel size of {plural(len(found), 'photo')} by their metadata, approximate: "
-            f"{metres[0]:.3g} m" + (f" to {metres[-1]:.3g} m" if metres[-1] > metres[0] else "")
-        )
-    if sources["gsd"]:
-        console.print(f"Pixel size of {plural(len(sources['gsd']), 'photo')} by --gsd: {gsd:g} m")
-    elif gsd is not None and sources["place"]:
-        console.print(f"--gsd {gsd:g} is not needed: the photos' own place tells their pixel size")
-    if unknown := sources[""]:
-        console.print(
-            f"Pixel size of {plural(len(unknown), 'photo')} not known ({unknown[0]}: "
-            f"{cuts[unknown[0]].why}); --gsd METRES says it"
-        )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
-from salakseg.data.patchify_photos import Options, Photo, needs_mapping
+from salakseg.data.layout import LayoutRow, georeference_words
+from salakseg.data.patchify_check import CutOptions, PhotoToCut, needs_mapping
 from salakseg.files import atomic_path
 from salakseg.imagery.area import ground_pixel_size
 from salakseg.imagery.photo import ground_sampling
@@ -33,7 +34,7 @@ class Part(NamedTuple):
     `white_level` is the set's, None for a photo of 8 bits.
     """
 
-    photo: Photo
+    photo: PhotoToCut
     first: int
     end: int
     white_level: int | None
@@ -44,7 +45,6 @@ class Cut:
     """What cutting a photograph, or a part of it, gave: its rows of layout.csv, and what to tell.
 
     Attributes:
-        rows: as `LAYOUT_COLUMNS`, and the white level.
         nodata, partial, flat: how many patches hold nothing and were left out, are there in part,
             and are of one colour.
         sized_by: how the pixel size is known: gsd, metadata, place, or "" where it is not.
@@ -52,7 +52,7 @@ class Cut:
         notes: a sentence that many photos may share → what it is of this one.
     """
 
-    rows: list[Sequence[Any]] = field(default_factory=list)
+    rows: list[LayoutRow] = field(default_factory=list)
     nodata: int = 0
     partial: int = 0
     flat: int = 0
@@ -64,7 +64,7 @@ class Cut:
         """With another part of the same photograph."""
         return replace(
             self,
-            rows=sorted([*self.rows, *other.rows], key=lambda row: tuple(row[2:4])),
+            rows=sorted([*self.rows, *other.rows], key=lambda row: (row.row, row.column)),
             nodata=self.nodata + other.nodata,
             partial=self.partial + other.partial,
             flat=self.flat + other.flat,
@@ -77,7 +77,7 @@ def patch_places(length: int, size: int) -> list[int]:
     return [max(0, min(index * size, length - size)) for index in range(count)]
 
 
-def cut(part: Part, out: Path, options: Options, mapping: ClassMapping | None) -> Cut:
+def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None) -> Cut:
     """Write the patches of a part of a photo, not flushed to disk."""
     photo, level, size, done = part.photo, part.white_level, options.size, Cut()
     target, base = out / photo.folder, photo.base_image
@@ -128,15 +128,15 @@ def cut(part: Part, out: Path, options: Options, mapping: ClassMapping | None) -
                     mask_patch, how = as_image(values[:, x:right], here, stored)
                     _write_png(target / kind / f"{name}.png", mask_patch, **how)
                 where = (row, column, x, y, right - x, bottom - y, image.width, image.height)
-                done.rows.append((name, base, *where, *place, photo.source, level or ""))
+                done.rows.append(LayoutRow(name, base, *where, *place, photo.source, level or ""))
     return done
 
 
-def written(photo: Photo, rows: Sequence[Sequence[Any]], out: Path) -> list[Path]:
+def written(photo: PhotoToCut, rows: Sequence[LayoutRow], out: Path) -> list[Path]:
     """The files of a photo's patches."""
     parts = [("images", photo.path), ("masks", photo.mask), ("guess", photo.guess)]
     kinds = [kind for kind, path in parts if path is not None]
-    return [out / photo.folder / kind / f"{row[0]}.png" for row in rows for kind in kinds]
+    return [out / photo.folder / kind / f"{row.patch}.png" for row in rows for kind in kinds]
 
 
 def _with_alpha(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Image.Image:
@@ -160,14 +160,7 @@ def _place_of(image: ImageSource, gsd: float | None, done: Cut) -> tuple[str, st
     else:
         done.why = "it has no CRS, or none in which a pixel's size is known"
     size = f"{metres:.6g}" if metres else ""
-    if image.crs is None or image.transform is None:
-        return size, "", ""
-    epsg = image.crs.to_epsg()
-    return (
-        size,
-        f"EPSG:{epsg}" if epsg else image.crs.to_wkt(),
-        " ".join(repr(float(number)) for number in image.transform[:6]),
-    )
+    return size, *georeference_words(image.crs, image.transform)
 
 
 @contextmanager

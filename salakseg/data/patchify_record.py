@@ -6,8 +6,6 @@ class mapping (a checksum). A photograph of which any of that is another now is 
 cut in two ways are never mixed. Before it is called done, its patches are on the disk.
 """
 
-import csv
-import io
 import json
 import re
 from collections import defaultdict
@@ -17,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from salakseg.console import console
-from salakseg.data.layout import LAYOUT, LAYOUT_COLUMNS, WHITE_LEVEL, read_layout
+from salakseg.data.layout import LAYOUT, LayoutRow, read_whole_layout, write_layout
 from salakseg.data.patch_names import composed
+from salakseg.data.patchify_check import CutOptions, PhotoToCut
 from salakseg.data.patchify_cut import written
-from salakseg.data.patchify_photos import Options, Photo
 from salakseg.errors import InputError
 from salakseg.files import flush, write_text
 
 PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png", re.DOTALL)
 RECORD = ".patchify.json"
 FORMATS = ("salakseg-patchify-1", "salakseg-patchify-2")
-COLUMNS = (*LAYOUT_COLUMNS, WHITE_LEVEL)
 
 
 @dataclass
@@ -39,17 +36,17 @@ class Record:
         data: what it was cut from, as a resolved path.
         options: how it is cut: this run's, or where that is told nothing those of the first one.
         photos: source → "files" (its fingerprint), "white_level" and "masks", of what is done.
-        rows: source → its rows of layout.csv, and the white level.
+        rows: source → its rows of layout.csv.
     """
 
     out: Path
     data: str
-    options: Options
+    options: CutOptions
     photos: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
+    rows: dict[str, list[LayoutRow]] = field(default_factory=dict)
     _unflushed: list[Path] = field(default_factory=list)
 
-    def is_done(self, photo: Photo, present: set[Path]) -> bool:
+    def is_done(self, photo: PhotoToCut, present: set[Path]) -> bool:
         """Whether a photo is unchanged since it was cut and all its patches are `present`."""
         if self.photos.get(photo.source, {}).get("files") != photo.fingerprint():
             return False
@@ -58,39 +55,34 @@ class Record:
             return False
         return set(written(photo, self.rows.get(photo.source, ()), self.out)) == present
 
-    def forget(self, photo: Photo, present: set[Path]) -> None:
+    def forget(self, photo: PhotoToCut, present: set[Path]) -> None:
         """Before it is cut again: one that became smaller must leave no patches of the former."""
         self.photos.pop(photo.source, None)
         self.rows.pop(photo.source, None)
         for patch in present:
             patch.unlink(missing_ok=True)
 
-    def add(self, photo: Photo, rows: list[Sequence[Any]], **by: Any) -> None:
+    def add(self, photo: PhotoToCut, rows: list[LayoutRow], **by: Any) -> None:
         """A photo is done; `by` is what it was cut by."""
         self.rows[photo.source], self.photos[photo.source] = rows, by
         self._unflushed += written(photo, rows, self.out)
 
-    def save(self, photos: Sequence[Photo]) -> None:
+    def save(self, photos: Sequence[PhotoToCut]) -> None:
         """Flush patches, write the layout files, then the record: what it calls done is there."""
         if self._unflushed:
             flush(self._unflushed)
         self._unflushed = []
-        by_folder: dict[str, list[Sequence[Any]]] = defaultdict(list)
+        by_folder: dict[str, list[LayoutRow]] = defaultdict(list)
         for photo in photos:
             by_folder[photo.folder] += self.rows.get(photo.source, ())
         for folder, lines in by_folder.items():
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            levels = any(line[-1] != "" for line in lines)
-            writer.writerow(COLUMNS if levels else LAYOUT_COLUMNS)
-            writer.writerows(line if levels else line[:-1] for line in lines)
-            write_text(self.out / folder / LAYOUT, text.getvalue())
+            write_layout(self.out / folder / LAYOUT, lines)
         content = {"format": FORMATS[-1], "data": self.data, **asdict(self.options)}
         content["photos"] = self.photos
         write_text(self.out / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_record(out: Path, data: Path, options: Options, photos: Sequence[Photo]) -> Record:
+def read_record(out: Path, data: Path, options: CutOptions, photos: Sequence[PhotoToCut]) -> Record:
     """What an earlier run into `out` did; `InputError` where its patches may not stay."""
     path, here = out / RECORD, str(data.resolve())
     give_another = "give another folder, or delete that one"
@@ -110,7 +102,7 @@ def read_record(out: Path, data: Path, options: Options, photos: Sequence[Photo]
             for source, by in dict(content["photos"]).items()
         }
         bands = content.get("bands")
-        earlier = Options(
+        earlier = CutOptions(
             int(content["size"]),
             None if bands is None else tuple(bands),
             content.get("nodata"),
@@ -144,7 +136,9 @@ def read_record(out: Path, data: Path, options: Options, photos: Sequence[Photo]
     return Record(out, here, options, done, _read_layouts(out, photos))
 
 
-def _as_earlier(out: Path, options: Options, earlier: Options, give_another: str) -> Options:
+def _as_earlier(
+    out: Path, options: CutOptions, earlier: CutOptions, give_another: str
+) -> CutOptions:
     """With what the earlier run was told where this one is told nothing; `InputError` where it is
     told something else."""
     if earlier.size != options.size:
@@ -177,18 +171,18 @@ def _option(name: str, value: Any = None) -> str:
     return " ".join(words)
 
 
-def _read_layouts(out: Path, photos: Sequence[Photo]) -> dict[str, list[Sequence[Any]]]:
+def _read_layouts(out: Path, photos: Sequence[PhotoToCut]) -> dict[str, list[LayoutRow]]:
     """Rows of the layout files of an earlier run, by source."""
-    rows: dict[str, list[Sequence[Any]]] = defaultdict(list)
+    rows: dict[str, list[LayoutRow]] = defaultdict(list)
     for folder in {photo.folder for photo in photos}:
         path = out / folder / LAYOUT
         if path.is_file():
-            for row in read_layout(path, LAYOUT_COLUMNS).values():
-                rows[row["source"]].append([row.get(name) or "" for name in COLUMNS])
+            for row in read_whole_layout(path):
+                rows[row.source].append(row)
     return rows
 
 
-def patches_present(out: Path, photos: Sequence[Photo]) -> dict[tuple[str, str], set[Path]]:
+def patches_present(out: Path, photos: Sequence[PhotoToCut]) -> dict[tuple[str, str], set[Path]]:
     """Every patch under `out`, and what a killed run left of one, by folder and base image."""
     present: dict[tuple[str, str], set[Path]] = defaultdict(set)
     for folder in {photo.folder for photo in photos}:

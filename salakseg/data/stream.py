@@ -32,6 +32,7 @@ from salakseg.data.shards import Shards
 from salakseg.data.workers import cores, require_workers
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
+from salakseg.masks import PNG_START
 
 OPEN_SHARDS = 128
 # Blocks that the system was asked to read ahead of time: those of some windows.
@@ -45,7 +46,7 @@ LABELED, UNLABELED = "labeled", "unlabeled"
 READS_AT_PLACES = hasattr(os, "preadv") and hasattr(os, "posix_fadvise")
 # A PNG's header says by its colour type whether it has alpha; in others a chunk before the pixels
 # may name what is transparent.
-PNG_START, PNG_COLOR_TYPE, PNG_ALPHA_TYPES = b"\x89PNG\r\n\x1a\n", 25, (4, 6)
+PNG_COLOR_TYPE, PNG_ALPHA_TYPES = 25, (4, 6)
 AS_IT_IS = ImageReadMode.UNCHANGED
 
 

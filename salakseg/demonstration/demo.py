@@ -114,7 +114,7 @@ def _commands(num_steps: int | None) -> list[Command]:
     """The way through, from what is in the working directory."""
     # Only now: the farm is drawn without torch.
     from salakseg.data.index import index
-    from salakseg.data.shards import shard
+    from salakseg.data.shards_pack import shard
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
     from salakseg.training.loop import train

@@ -27,7 +27,6 @@ from salakseg.classes import (
     at_size,
     read_mask,
     sizes_agree,
-    understood_files,
 )
 from salakseg.console import progress
 from salakseg.data.folders import files_by_stem
@@ -42,6 +41,7 @@ from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.mapping.areas import ground_of
 from salakseg.mapping.inputs import Input
 from salakseg.mapping.resample import classify_seen, seen_by
+from salakseg.mask_sets import understood_files
 from salakseg.metrics import LEVELS, confusion_matrices, confusion_matrix, count
 from salakseg.model.weights import Model
 

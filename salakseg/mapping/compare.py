@@ -17,7 +17,6 @@ from salakseg.classes import (
     at_size,
     read_mask,
     sizes_agree,
-    understood_files,
 )
 from salakseg.console import console
 from salakseg.data.folders import files_by_stem
@@ -26,6 +25,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.mapping.areas import ReadLabels, strips
 from salakseg.mapping.inputs import Input
+from salakseg.mask_sets import understood_files
 from salakseg.masks import open_mask
 from salakseg.metrics import Scores, confusion_matrix, scores
 

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from affine import Affine
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from salakseg.console import console
 from salakseg.data.folders import find_folders
-from salakseg.data.index import LARGEST_PATCH
-from salakseg.data.layout import LAYOUT, read_layout
+from salakseg.data.image_doctor import LARGEST_PATCH
+from salakseg.data.layout import LAYOUT, georeference, read_layout
 from salakseg.data.patch_names import PATCH_NAME, PatchName, understood
 from salakseg.data.problems import SHOWN
 from salakseg.errors import InputError
@@ -313,7 +309,7 @@ def open_input(
         with open_image(image.path, nodata, bands, skip_unreadable, white_level) as source:
             yield source
         return
-    crs, transform = _place(image)
+    crs, transform = georeference(image.layout or {}, image.path.parent.parent / LAYOUT)
     level, notes = _of_all(image.patches, nodata, bands, white_level)
     lefts, tops = (np.array([getattr(patch, side) for patch in image.patches]) for side in "xy")
     rights = lefts + [patch.width for patch in image.patches]
@@ -375,17 +371,6 @@ def _of_all(
             if white_level is not None or one.white_level is None:
                 break
     return level, notes
-
-
-def _place(image: Input) -> tuple[Any, Any]:
-    """CRS and transform of a base image, by its layout; None where not known."""
-    layout = image.layout or {}
-    try:
-        crs = CRS.from_user_input(layout["crs"]) if layout.get("crs") else None
-        numbers = [float(text) for text in layout.get("transform", "").split()]
-    except (CRSError, ValueError) as error:
-        raise InputError(f"{image.path.parent.parent / LAYOUT}: {error}") from error
-    return crs, Affine(*numbers) if len(numbers) == 6 else None
 
 
 def require_different_names(inputs: list[Input]) -> None:

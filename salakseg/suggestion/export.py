@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.console import quoted
-from salakseg.data.index import Index
+from salakseg.data.index_files import Index
 from salakseg.errors import InputError
 from salakseg.files import write_text
 from salakseg.imagery.drawing import colorize
-from salakseg.suggestion.photos import Photo
+from salakseg.suggestion.originals import Photo
 
 
 def require_new(folder: Path) -> None:

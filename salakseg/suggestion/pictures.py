@@ -11,7 +11,7 @@ from salakseg.classes import IGNORE_INDEX
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, Picture, colorize, fit
 from salakseg.imagery.windows import paste
 from salakseg.model.weights import Model
-from salakseg.suggestion.photos import Photo, guess
+from salakseg.suggestion.originals import Photo, guess
 
 COLUMNS = ["Photo", "The model's guess", "Unsure in red: full at 50%"]
 SIDE = 512

@@ -25,7 +25,7 @@ from rich import box
 from rich.table import Table
 
 from salakseg.console import console, progress
-from salakseg.data.index import Index, read_index
+from salakseg.data.index_files import Index, read_index
 from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.workers import require_workers
@@ -41,7 +41,7 @@ from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
 from salakseg.suggestion.far import far_from_labelled, far_sentences
-from salakseg.suggestion.photos import find_photo
+from salakseg.suggestion.originals import find_photo
 from salakseg.suggestion.pictures import COLUMNS, draw_coverage, look, photo_sheet
 from salakseg.suggestion.ranking import (
     UNITS,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from salakseg.data.index import read_index
+from salakseg.data.index_files import read_index
 from tests.conftest import SAMPLES
 
 PHOTOS = sorted(path.stem for path in (SAMPLES / "images").iterdir())

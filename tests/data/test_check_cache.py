@@ -5,12 +5,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
 
-from salakseg.data import check_cache, checks
-from salakseg.data.index import index, read_index
+from salakseg.data import check_cache, image_checks, mask_checks
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
 
 OLD = 1_700_000_000  # seconds: long before any run
 TABLES = ("patches.csv", "base_images.csv", "problems.csv", "summary.json", "preview.png")
@@ -36,7 +38,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, int, int]
     """How many images and masks were opened, and files hashed, since it was last asked."""
     counts = [0, 0, 0]
 
-    def count(place: int, name: str, size: Callable[[tuple], int]) -> None:
+    def count(place: int, checks: ModuleType, name: str, size: Callable[[tuple], int]) -> None:
         real = getattr(checks, name)
 
         def counted(*words):  # type: ignore[no-untyped-def]
@@ -45,9 +47,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, int, int]
 
         monkeypatch.setattr(checks, name, counted)
 
-    count(0, "_check_image", lambda words: 1)
-    count(1, "_check_mask", lambda words: 1)
-    count(2, "_hash_files", lambda words: len(words[1]))
+    count(0, image_checks, "_check_image", lambda words: 1)
+    count(1, mask_checks, "_check_mask", lambda words: 1)
+    count(2, image_checks, "_hash_files", lambda words: len(words[1]))
 
     def since() -> tuple[int, int, int]:
         images, masks, hashes = counts
@@ -134,13 +136,13 @@ def test_a_guess_is_compared_again_where_it_or_its_mask_changed(
     masks = sorted((data / "masks").iterdir())[10:13]
     (data / "guess").mkdir()
     guesses = [Path(shutil.copy2(mask, data / "guess")) for mask in masks]
-    real, compared = checks._compare_guess, []
+    real, compared = mask_checks._compare_guess, []
 
-    def compare(guess: Path, *rest: object) -> checks.GuessCheck:
+    def compare(guess: Path, *rest: object) -> mask_checks.GuessCheck:
         compared.append(guess.name)
         return real(guess, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checks, "_compare_guess", compare)
+    monkeypatch.setattr(mask_checks, "_compare_guess", compare)
 
     def compared_now() -> list[str]:
         compared.clear()

@@ -1,8 +1,7 @@
-"""DATA's folders: pairs of images and masks, names and places, and the lists that users give."""
+"""DATA's folders: pairs of images and masks, names and places."""
 
 import shutil
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,14 +13,13 @@ from salakseg.data.folders import (
     base_images_of,
     files_by_stem,
     find_folders,
-    guesses_of,
     pair,
 )
-from salakseg.data.index import index, read_index
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
 from salakseg.data.problems import Problems
-from salakseg.data.shards import read_shards, shard
 from salakseg.errors import InputError
-from tests.data.samples import PHOTOS, cut_photo, patch, problems, row_of, save_split
+from tests.data.samples import PHOTOS, patch, problems, row_of, save_split
 
 
 def test_folders_with_what_is_in_them_at_any_depth(tmp_path: Path) -> None:
@@ -67,78 +65,6 @@ def test_images_and_masks_are_paired_by_name() -> None:
     assert [(kind, file) for _, kind, file, _ in sorted(found.rows)] == [
         ("mask without image", "b/Masks/z.png")
     ]
-
-
-def test_a_guess_belongs_to_the_mask_of_its_name() -> None:
-    masks = ["a.png", "b.tif", "c.png"]
-    guesses = ["a.tif", "b.txt", ".c.png", "d.png"]
-    top = Folder(".", "images", "masks", mask_files=masks, guess_files=guesses)
-    below = Folder("f/g", "images", "Masks", mask_files=masks, guess_files=guesses)
-    assert guesses_of([top, below]) == {
-        "masks/a.png": "guess/a.tif",
-        "f/g/Masks/a.png": "f/g/guess/a.tif",
-    }
-
-
-def test_split_file_of_two_flights_needs_folders(data: Path) -> None:
-    cut_photo(PHOTOS[5], data / "flight-2", base=PHOTOS[0], mask=False)
-    roles = {photo: "train" for photo in PHOTOS}
-    with pytest.raises(InputError, match=f"{PHOTOS[0]} is in flight-1 and in flight-2"):
-        index(data, num_workers=1, split_file=save_split(data, roles))
-    both = {f"{PHOTOS[0]},flight-1": "val", f"{PHOTOS[0]},flight-2": "unlabeled"}
-    rest = {f"{photo},": "train" for photo in PHOTOS[1:]}
-    path = save_split(data, both | rest, "base_image,folder,split")
-    index(data, num_workers=1, split_file=path)
-    bases = pd.read_csv("index/base_images.csv").set_index(["folder", "base_image"])["split"]
-    assert bases["flight-1", PHOTOS[0]] == "val"
-    assert bases["flight-2", PHOTOS[0]] == "unlabeled"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda roles: roles.pop(PHOTOS[2]), f"no row for 1 base image.*{PHOTOS[2]}"),
-        (lambda roles: roles.update({PHOTOS[2]: "trian"}), "line 4: .*not 'trian'"),
-        (lambda roles: roles.update({f'"{PHOTOS[2]}"': "val"}), "stands on line 4 already"),
-    ],
-    ids=["missing", "bad word", "twice"],
-)
-def test_bad_split_files(
-    data: Path, change: Callable[[dict[str, str]], object], message: str
-) -> None:
-    roles = dict.fromkeys(PHOTOS, "train")
-    change(roles)
-    with pytest.raises(InputError, match=message):
-        index(data, num_workers=1, split_file=save_split(data, roles))
-    assert not Path("index").exists()
-
-
-def test_split_file_may_name_more_than_there_is(data: Path) -> None:
-    roles = dict.fromkeys(PHOTOS, "train") | {PHOTOS[0]: "val", "elsewhere": "val"}
-    index(data, num_workers=1, split_file=save_split(data, roles))
-    assert "elsewhere" in set(problems()["file"])
-    with pytest.raises(InputError, match=r"none of its 1 base images.*names like tile1"):
-        index(data, num_workers=1, split_file=save_split(data, {"tile1_part001.jpg": "val"}))
-    with pytest.raises(InputError, match="needs the columns base_image and split"):
-        index(data, num_workers=1, split_file=save_split(data, roles, "photo;split"))
-
-
-def test_labeled_list_limits_the_masks(data: Path) -> None:
-    names = [
-        f"{PHOTOS[0]}_patch_000_001.png",
-        f"flight-1/{PHOTOS[1]}",
-        f"{PHOTOS[2]}_patch_001_000",
-    ]
-    Path("list.txt").write_text("# two patches, one photo\n" + "\n".join(names), encoding="utf-8")
-    summary = index(data, num_workers=1, labeled_list=Path("list.txt"))
-    assert (summary["masks"], summary["labelled"]) == (72, 14)
-    Path("list.txt").write_text(f"{PHOTOS[0]}\nDJI_9999\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"1 name of neither a patch.*DJI_9999"):
-        index(data, num_workers=1, labeled_list=Path("list.txt"))
-    cut_photo(PHOTOS[0], data / "flight-2")
-    Path("list.txt").write_text(PHOTOS[0], encoding="utf-8")
-    with pytest.raises(InputError, match=r"is in flight-1 and in flight-2; write FOLDER/tile1"):
-        index(data, num_workers=1, labeled_list=Path("list.txt"))
 
 
 def test_layout_says_where_a_patch_lies(data: Path) -> None:
@@ -259,25 +185,3 @@ def test_files_that_lie_beside_images_for_gdal_are_no_images() -> None:
     names = ["a.TIF", "a.tif.aux.xml", "a.tfw", "a.tif.ovr", ".b.png", "c.bmp", "c.b.jpg", "a.png"]
     found, other = files_by_stem(names)
     assert (found, other) == ({"a": ["a.TIF", "a.png"], "c.b": ["c.b.jpg"]}, ["c.bmp"])
-
-
-def test_the_white_level_of_a_layout_goes_into_the_summary(data: Path) -> None:
-    header = "patch,base_image,row,column,x,y,pixel_size,white_level"
-    for number, folder in enumerate(("flight-1", "flight-2")):
-        stems = sorted(path.stem for path in (data / folder / "images").iterdir())
-        lines = [header, *(f"{stem},{stem[:5]},0,0,0,0,," for stem in stems)]
-        (data / folder / "layout.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if number:
-            assert index(data, num_workers=1)["white_level"] is None
-    text = (data / "flight-1/layout.csv").read_text("utf-8").replace(",,\n", ",,4095\n")
-    (data / "flight-1/layout.csv").write_text(text, encoding="utf-8")
-    assert index(data, num_workers=1)["white_level"] == 4095
-    assert shard(num_workers=1)["white_level"] == read_shards().white_level == 4095
-    text = (data / "flight-2/layout.csv").read_text("utf-8").replace(",,\n", ",,1023\n")
-    (data / "flight-2/layout.csv").write_text(text, encoding="utf-8")
-    assert index(data, num_workers=1)["white_level"] == 4095
-    assert (
-        problems()
-        .set_index("kind")["detail"]["two white levels"]
-        .startswith("cut with 1023, 4095: maps are made with 4095")
-    )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from salakseg.data.index import index, read_index
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
 from salakseg.data.index_report import draw_preview, print_report
 from salakseg.data.problems import Problems
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE

@@ -1,8 +1,19 @@
 from pathlib import Path
 
 import pytest
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
-from salakseg.data.layout import read_layout
+from salakseg.data.layout import (
+    LAYOUT_COLUMNS,
+    LayoutRow,
+    georeference,
+    georeference_words,
+    read_layout,
+    read_places,
+    read_whole_layout,
+    write_layout,
+)
 from salakseg.errors import InputError
 
 NEEDED = ("base_image", "x", "pixel_size")
@@ -41,3 +52,29 @@ def test_damage_is_told_with_the_file_and_what_to_do(
 def test_what_is_not_needed_may_be_anything(tmp_path: Path) -> None:
     path = write(tmp_path / "layout.csv", "a_000,a,left,wide")
     assert read_layout(path, ("base_image",))["a_000"]["base_image"] == "a"
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    path, place = tmp_path / "layout.csv", (1, 2, 128, 64, 64, 64, 192, 128)
+    row = LayoutRow("a_patch_001_002", "a", *place, "0.0275", "", "", "images/a.tif")
+    write_layout(path, [row])
+    assert path.read_text(encoding="utf-8").splitlines()[0] == ",".join(LAYOUT_COLUMNS)
+    assert read_whole_layout(path) == [row]
+    assert read_places(path) == {row.patch: ("a", 1, 2, 128, 64, 0.0275, None)}
+    wide = row._replace(patch="b", pixel_size="", white_level=4095)
+    write_layout(path, [row, wide])
+    assert path.read_text(encoding="utf-8").splitlines()[0].endswith(",white_level")
+    assert read_whole_layout(path) == [row, wide._replace(white_level="4095")]
+    assert read_places(path)["b"] == ("a", 1, 2, 128, 64, None, 4095)
+
+
+def test_where_the_image_lies_goes_into_words_and_back(tmp_path: Path) -> None:
+    crs, transform = CRS.from_epsg(32748), from_origin(400000, 9150000, 0.1, 0.1)
+    words = georeference_words(crs, transform)
+    assert words == ("EPSG:32748", "0.1 0.0 400000.0 0.0 -0.1 9150000.0")
+    row = dict(zip(("crs", "transform"), words, strict=True))
+    assert georeference(row, tmp_path) == (crs, transform)
+    assert georeference_words(None, transform) == ("", "")
+    assert georeference({"crs": "", "transform": ""}, tmp_path) == (None, None)
+    with pytest.raises(InputError, match="layout"):
+        georeference({"crs": "nowhere"}, tmp_path / "layout.csv")

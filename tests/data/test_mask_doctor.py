@@ -8,8 +8,10 @@ import pytest
 import rasterio
 from PIL import Image
 
-from salakseg.data.index import index, read_index
-from salakseg.data.shards import read_shards, shard
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
+from salakseg.data.shards import read_shards
+from salakseg.data.shards_pack import shard
 from salakseg.data.stream import Patches, read_split
 from salakseg.errors import InputError
 from tests.data.samples import problems, row_of

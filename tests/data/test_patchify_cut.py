@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from salakseg.classes import ClassMapping, read_mask
-from salakseg.data.index import index, read_index
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
 from salakseg.data.patchify import patchify
 from salakseg.imagery.raster import open_image
 from tests.data.cutting import (

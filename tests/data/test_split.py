@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from salakseg.data.index import index, read_index
+from salakseg.data.index import index
+from salakseg.data.index_files import read_index
 from salakseg.data.problems import Problems
 from salakseg.data.split import (
     cut,

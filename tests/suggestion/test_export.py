@@ -11,11 +11,11 @@ from PIL import Image
 
 from salakseg import index, patchify, shard, suggest
 from salakseg.classes import read_class_mapping
-from salakseg.data.index import read_index
+from salakseg.data.index_files import read_index
 from salakseg.data.shards import Shards, read_shards
 from salakseg.errors import InputError
 from salakseg.suggestion.export import exporting
-from salakseg.suggestion.photos import find_photo
+from salakseg.suggestion.originals import find_photo
 from tests.conftest import SAMPLES, SPLIT
 from tests.suggestion.test_suggest import UNLABELLED, save_tiny_model
 

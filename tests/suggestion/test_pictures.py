@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salakseg.data.index import read_index
+from salakseg.data.index_files import read_index
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, colorize
 from salakseg.imagery.photo import read_photo
 from salakseg.model.weights import load_model
 from salakseg.suggestion import pictures
-from salakseg.suggestion.photos import find_photo
+from salakseg.suggestion.originals import find_photo
 from salakseg.suggestion.pictures import CELL, doubt, look, photo_sheet
 from tests.conftest import SAMPLES
 from tests.suggestion.test_suggest import save_tiny_model

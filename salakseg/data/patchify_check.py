@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from salakseg.classes import ClassMapping, read_class_mapping, sizes_agree, understood
+from salakseg.classes import ClassMapping, read_class_mapping, sizes_agree
 from salakseg.console import console
 from salakseg.data.patch_names import composed
 from salakseg.data.workers import Workers
@@ -19,6 +19,7 @@ from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.imagery.photo import TIFF_SUFFIXES
 from salakseg.imagery.raster import header_of, open_image
 from salakseg.mask_numbers import Numbers, numbers_of
+from salakseg.mask_sets import understood_numbers
 from salakseg.mask_values import Row
 from salakseg.masks import open_mask
 
@@ -26,7 +27,7 @@ FILES_A_CHUNK = 16
 
 
 @dataclass(frozen=True)
-class Options:
+class CutOptions:
     """How photographs are cut and read, as the options of `patchify` say; None: not said.
 
     Attributes:
@@ -43,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Photo:
+class PhotoToCut:
     """A photograph to cut: its folder (posix, relative to DATA), file, and mask or None.
 
     `source` is its posix path relative to DATA. `guess` is what the mask was before a person
@@ -87,7 +88,9 @@ class Checked(NamedTuple):
     white_level: int | None
 
 
-def check_photos(workers: Workers, photos: Sequence[Photo], options: Options) -> dict[str, Checked]:
+def check_photos(
+    workers: Workers, photos: Sequence[PhotoToCut], options: CutOptions
+) -> dict[str, Checked]:
     """By source. Opens photo, mask and guess; of those of 8 bits their headers alone.
 
     Raises:
@@ -97,11 +100,11 @@ def check_photos(workers: Workers, photos: Sequence[Photo], options: Options) ->
     return {photo.source: checked for photo, checked in zip(photos, found, strict=True)}
 
 
-def _check(options: Options, photos: Sequence[Photo]) -> list[Checked]:
+def _check(options: CutOptions, photos: Sequence[PhotoToCut]) -> list[Checked]:
     return [_check_one(photo, options) for photo in photos]
 
 
-def _check_one(photo: Photo, options: Options) -> Checked:
+def _check_one(photo: PhotoToCut, options: CutOptions) -> Checked:
     height, width, turned, whole, eight_bits = header_of(photo.path)
     level, lossy, mask_whole = None, False, False
     for kind, path in (("mask", photo.mask), ("guess", photo.guess)):
@@ -132,7 +135,7 @@ def _check_one(photo: Photo, options: Options) -> Checked:
 
 
 def mapping_of(
-    workers: Workers, data: Path, photos: Sequence[Photo], smeared: Path | None
+    workers: Workers, data: Path, photos: Sequence[PhotoToCut], smeared: Path | None
 ) -> ClassMapping | None:
     """DATA's class mapping; where a mask is `smeared`, with what the numbers of all masks mean.
 
@@ -152,7 +155,7 @@ def mapping_of(
     numbers = workers.map(partial(_numbers, mapping.rows), masks, FILES_A_CHUNK, "Reading masks")
     say = f"a column mask_value in {path} says it"
     try:
-        mapping, told = understood((one for one in numbers if one is not None), mapping)
+        mapping, told = understood_numbers((one for one in numbers if one is not None), mapping)
     except InputError as error:
         raise InputError(f"{masks[0].parent}: {error}; {say}") from error
     if told is not None and told.grave:

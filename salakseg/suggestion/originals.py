@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salakseg.classes import IGNORE_INDEX, read_mask
-from salakseg.data.index import Index
+from salakseg.data.index_files import Index
 from salakseg.data.layout import LAYOUT, read_layout
 from salakseg.data.patchify_record import RECORD
 from salakseg.errors import InputError

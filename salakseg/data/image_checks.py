@@ -1,9 +1,8 @@
-"""Files → what is in them: the checks that `index` runs on every image and mask.
+"""Images → what is in them: the checks that `index` runs on every image.
 
 These run in worker processes that start afresh (spawn), so this module imports neither pandas nor
 torch. An image is opened once and only its first and last bytes are read; it is decoded only where
-those leave a doubt, or say that parts of it may be transparent. A mask is decoded whole; what its
-numbers stand for is decided when all masks have been counted (`counted`).
+those leave a doubt, or say that parts of it may be transparent.
 """
 
 import hashlib
@@ -11,31 +10,21 @@ import os
 import struct
 import warnings
 import zlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from salakseg.classes import (
-    IGNORE_INDEX,
-    ClassMapping,
-    labels_of_colors,
-    read_mask,
-)
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
 from salakseg.files import JPEG_END, JPEG_START, jpeg_is_cut_off
-from salakseg.imagery.decode import UPRIGHT, exif_orientation
 from salakseg.imagery.photo import BESIDE_IMAGES, TIFF_SUFFIXES
-from salakseg.mask_numbers import Numbers, meaning, numbers_of
-from salakseg.masks import PNG_START, StoredMask, open_mask
+from salakseg.masks import PNG_START
 
 if TYPE_CHECKING:
     from salakseg.imagery.alignment import Footprint
@@ -47,15 +36,11 @@ MARKED_BYTES = 64  # at either end; they hold the checksums of PNG data
 # Before a PNG's pixels, or after them: a transparent colour, and what may turn the picture.
 PNG_WORDS = (b"tRNS", b"eXIf", b"Raw profile type", b":Orientation")
 MAX_PATCH_PIXELS = 200_000_000
-MAX_COLORS_LISTED = 5
-IMAGES_A_CHUNK, MASKS_A_CHUNK = 512, 64
+IMAGES_A_CHUNK, FILES_A_CHUNK = 512, 64
 EXIF_ORIENTATION = 0x0112
 
 # An image: name, and what `told_of` says, 0 where no files beside it may tell anything.
 ImageItem = tuple[str, int]
-# A mask: name, width and height of its image, and the image's name and fingerprint, "" and 0 where
-# the image is there all over.
-MaskItem = tuple[str, int, int, str, int]
 
 
 class ImageCheck(NamedTuple):
@@ -78,39 +63,6 @@ class ImageCheck(NamedTuple):
     error: str = ""
 
 
-class MaskCheck(NamedTuple):
-    """What a mask holds; `error` is empty where it can be used, `problem` says what sort of error.
-
-    `pixels` counts by class index, `ignored` the pixels of 255, `unknown` those of them whose
-    colour or number the mapping does not hold; `unknown_colors` has the commonest of these. A mask
-    of one band has `numbers` (as `Numbers`, numbers as text) and its `size` in pixels instead, and
-    all these by `counted`. `turned`: it has an orientation tag, which is not obeyed.
-    """
-
-    kind: str = ""
-    pixels: Sequence[int] = ()
-    ignored: int = 0
-    unknown: int = 0
-    unknown_colors: Mapping[str, int] = MappingProxyType({})
-    smeared: int = 0
-    turned: bool = False
-    size: int = 0
-    numbers: Sequence[Any] | None = None
-    problem: str = ""
-    error: str = ""
-
-
-class GuessCheck(NamedTuple):
-    """In how many pixels a mask's class index differs from the guess that it began as.
-
-    -1 where they cannot be compared: `problem` and `error` say why, as in `MaskCheck`.
-    """
-
-    changed: int = -1
-    problem: str = ""
-    error: str = ""
-
-
 def check_images(workers: Workers, root: Path, images: Sequence[ImageItem]) -> list[ImageCheck]:
     """Size, integrity and odd bands of each image; names are relative to `root`."""
     return workers.map(
@@ -130,73 +82,14 @@ def told_of(image: Path) -> int:
 def footprints(workers: Workers, root: Path, names: Sequence[str]) -> list["Footprint"]:
     """Where each file lies by its own words."""
     return workers.map(
-        partial(_footprints, os.fspath(root)), names, MASKS_A_CHUNK, "Reading places"
+        partial(_footprints, os.fspath(root)), names, FILES_A_CHUNK, "Reading places"
     )
-
-
-def check_masks(
-    workers: Workers,
-    root: Path,
-    masks: Sequence[MaskItem],
-    mapping: ClassMapping,
-) -> list[MaskCheck]:
-    """Decode each mask and count its pixels by class, or by number.
-
-    Args:
-        masks: names relative to `root`; a mask of another size than its image's is an error and is
-            not decoded, and where its image is not there it has no class.
-    """
-    function = partial(_check_masks, os.fspath(root), mapping)
-    return workers.map(function, masks, MASKS_A_CHUNK, "Reading masks")
-
-
-def numbers_in(check: MaskCheck) -> Numbers | None:
-    """What a mask of one band stores; None for other masks, and for those with an error."""
-    if check.numbers is None:
-        return None
-    kind, counts, colors, *rest = check.numbers
-    counts, colors = (
-        part and {int(number): value for number, value in part.items()} for part in (counts, colors)
-    )
-    return Numbers(kind, counts, colors, *rest)
-
-
-def counted(check: MaskCheck, mapping: ClassMapping) -> MaskCheck:
-    """The same with pixels by class, of a mask of one band by what its numbers stand for."""
-    numbers = numbers_in(check)
-    if numbers is None:
-        return check
-    found = meaning(numbers, mapping.rows, mapping.reading)
-    pixels = np.zeros(256, np.int64)
-    for number, row in found.rows.items():
-        pixels[mapping.index_of(row)] += numbers.counts[number]
-    known = pixels[: mapping.num_classes].tolist()
-    return check._replace(
-        kind=found.kind,
-        pixels=known,
-        ignored=check.size - sum(known),
-        unknown=sum(found.unknown.values()),
-        unknown_colors=_commonest(found.unknown),
-        smeared=found.smeared,
-    )
-
-
-def _commonest(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_COLORS_LISTED])
-
-
-def compare_guesses(
-    workers: Workers, root: Path, pairs: Sequence[tuple[str, str]], mapping: ClassMapping
-) -> list[GuessCheck]:
-    """Compare guesses with usable masks; `pairs` are guess and mask, relative to `root`."""
-    function = partial(_compare_guesses, os.fspath(root), mapping)
-    return workers.map(function, pairs, MASKS_A_CHUNK, "Comparing guesses")
 
 
 def hash_files(workers: Workers, root: Path, names: Sequence[str]) -> list[str]:
     """SHA-256 of each file."""
     return workers.map(
-        partial(_hash_files, os.fspath(root)), names, MASKS_A_CHUNK, "Comparing files"
+        partial(_hash_files, os.fspath(root)), names, FILES_A_CHUNK, "Comparing files"
     )
 
 
@@ -212,37 +105,8 @@ def _footprints(root: str, names: Sequence[str]) -> list["Footprint"]:
     return [footprint(Path(root, name)) for name in names]
 
 
-def _check_masks(root: str, mapping: ClassMapping, masks: Sequence[MaskItem]) -> list[MaskCheck]:
-    mapping = _shared(mapping)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return [
-            _check_mask(
-                Path(root, name), (width, height), mapping, Path(root, image) if image else None
-            )
-            for name, width, height, image, _ in masks
-        ]
-
-
-def _compare_guesses(
-    root: str, mapping: ClassMapping, pairs: Sequence[tuple[str, str]]
-) -> list[GuessCheck]:
-    mapping = _shared(mapping)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return [
-            _compare_guess(Path(root, guess), Path(root, mask), mapping) for guess, mask in pairs
-        ]
-
-
 def _hash_files(root: str, names: Sequence[str]) -> list[str]:
     return [hashlib.sha256(Path(root, name).read_bytes()).hexdigest() for name in names]
-
-
-@lru_cache(1)
-def _shared(mapping: ClassMapping) -> ClassMapping:
-    """The mapping that an equal one of the chunk before was: it has its table of 16 MB already."""
-    return mapping
 
 
 def _check_image(path: str, told: int) -> ImageCheck:
@@ -267,7 +131,7 @@ def _check_image(path: str, told: int) -> ImageCheck:
             raise InputError("the image cannot be read (it is 0 pixels wide or high)")
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
-        return ImageCheck(0, 0, length, fingerprint, error=_reason(error, path))
+        return ImageCheck(0, 0, length, fingerprint, error=reason(error, path))
     return ImageCheck(width, height, length, fingerprint, note, nodata, white_level)
 
 
@@ -331,11 +195,11 @@ def is_masked(path: Path) -> bool:
 
 def _decoded(path: Path) -> tuple[int, int, int, int]:
     """Width, height, pixels that are not there, and white level, 0 for 8 bits."""
-    valid, white_level = _valid_pixels(path)
+    valid, white_level = valid_pixels(path)
     return valid.shape[1], valid.shape[0], int((~valid).sum()), white_level
 
 
-def _valid_pixels(image: Path) -> tuple[NDArray[np.bool_], int]:
+def valid_pixels(image: Path) -> tuple[NDArray[np.bool_], int]:
     """bool (H, W): where a patch is there, neither transparent nor nodata; and its white level."""
     from salakseg.imagery.raster import open_image  # imports rasterio
 
@@ -364,72 +228,7 @@ def _note(bands: int, alpha: bool = False) -> str:
     return "; ".join(parts)
 
 
-def _check_mask(
-    path: Path, size: tuple[int, int], mapping: ClassMapping, image: Path | None
-) -> MaskCheck:
-    try:
-        with open_mask(path) as stored:
-            if (stored.width, stored.height) != size:
-                turned = (stored.height, stored.width) == size
-                return MaskCheck(
-                    problem="mask of another size",
-                    error=f"{stored.width}×{stored.height}, the image is {size[0]}×{size[1]}"
-                    + " upright; turn the mask" * turned,
-                )
-            count = _count(stored, mapping, None if image is None else _valid_pixels(image)[0])
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            count = count._replace(turned=exif_orientation(path) != UPRIGHT)
-        return count
-    # On damaged bytes a decoder may raise anything.
-    except Exception as error:
-        return MaskCheck(problem="unreadable mask", error=_reason(error, os.fspath(path)))
-
-
-def _count(stored: StoredMask, mapping: ClassMapping, there: NDArray[np.bool_] | None) -> MaskCheck:
-    """Count what a mask stores where its image is there."""
-    strips = []
-    for rows, values, valid in stored.strips():
-        if there is not None:
-            valid = there[rows] if valid is None else valid & there[rows]
-        strips.append((rows, values, valid))
-    size = stored.width * stored.height
-    if not stored.has_colors:
-        numbers = numbers_of(stored, strips, mapping.rows)
-        return MaskCheck(unknown_colors={}, turned=stored.turned, size=size, numbers=numbers)
-    counts, unknown, smeared = np.zeros(256, np.int64), Counter[str](), 0
-    for _, values, valid in strips:
-        part = labels_of_colors(values, valid, mapping, stored.lossy)
-        counts += Image.fromarray(part.labels).histogram()  # faster than np.bincount
-        unknown.update(part.unknown)
-        smeared += part.smeared
-    return MaskCheck(
-        kind=stored.colors_kind,
-        pixels=counts[: mapping.num_classes].tolist(),
-        ignored=int(counts[IGNORE_INDEX]),
-        unknown=unknown.total(),
-        unknown_colors=_commonest(unknown),
-        smeared=smeared,
-        turned=stored.turned,
-    )
-
-
-def _compare_guess(guess: Path, mask: Path, mapping: ClassMapping) -> GuessCheck:
-    try:
-        labels = read_mask(mask, mapping).labels
-        height, width = labels.shape
-        with open_mask(guess) as stored:
-            if (stored.width, stored.height) != (width, height):
-                return GuessCheck(
-                    problem="guess of another size",
-                    error=f"{stored.width}×{stored.height}, its mask is {width}×{height}",
-                )
-        guessed = read_mask(guess, mapping).labels
-    # On damaged bytes a decoder may raise anything.
-    except Exception as error:
-        return GuessCheck(problem="unreadable guess", error=_reason(error, os.fspath(guess)))
-    return GuessCheck(int(np.count_nonzero(labels != guessed)))
-
-
-def _reason(error: Exception, path: str) -> str:
+def reason(error: Exception, path: str) -> str:
+    """What went wrong, with the file's name in place of its path."""
     text = str(error).removeprefix(f"{path}: ").removeprefix(f"{Path(path)}: ")
     return text.replace(path, Path(path).name) or type(error).__name__

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, read_mask
-from salakseg.data.index import Index, index, read_index
+from salakseg.data.index import index
+from salakseg.data.index_files import Index, read_index
 from salakseg.data.patchify import patchify
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.windows import paste
-from salakseg.suggestion import photos
-from salakseg.suggestion.photos import Photo, find_photo, guess
+from salakseg.suggestion import originals
+from salakseg.suggestion.originals import Photo, find_photo, guess
 from tests.conftest import SAMPLES
 from tests.data.cutting import write_geotiff
 
@@ -82,7 +83,7 @@ def test_known_masks_are_laid_over_a_guess(photo: Photo) -> None:
 def test_without_a_model_the_pieces_are_the_image(
     photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(photos, "STRIP", 100)
+    monkeypatch.setattr(originals, "STRIP", 100)
     image = np.zeros((320, 384, 3), np.uint8)
     with photo.open() as source:
         for piece in guess(source, None):
