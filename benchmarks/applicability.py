@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 import salakseg
-from salakseg.mapping.applicability import distances
 from salakseg.mapping.inputs import find_inputs, open_input
+from salakseg.mapping.likeness import distances
 from salakseg.model.applicability import FAR_PATCHES
 from salakseg.model.weights import Model, load_model
 

@@ -27,7 +27,7 @@ import salakseg
 from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.device import select_device
-from salakseg.evaluation import scoring
+from salakseg.evaluation import shard_split
 from salakseg.metrics import confusion_matrix
 from salakseg.model.names import TINY_GENERATOR
 
@@ -80,15 +80,15 @@ def counting(file: Path, shards: Path, turns: int, device: torch.device) -> None
     whole, counted, after = [], [], []
     for turn in range(turns + 1):
         in_pass, in_counting = Clock(device), Clock(device)
-        counters = ("confusion_matrices", "diagnose")
-        inside = {name: in_counting.around(getattr(scoring, name)) for name in counters}
-        add = in_counting.around(scoring._Counter.add)
-        score = in_pass.around(scoring.ShardSplit.score)
+        counters = ("confusion_matrices", "count_by_confidence")
+        inside = {name: in_counting.around(getattr(shard_split, name)) for name in counters}
+        add = in_counting.around(shard_split.Counter.add)
+        score = in_pass.around(shard_split.ShardSplit.score)
         with (
-            mock.patch.multiple(scoring, **inside),
-            mock.patch.object(scoring._Counter, "add", lambda *given, add=add: add(*given)),
+            mock.patch.multiple(shard_split, **inside),
+            mock.patch.object(shard_split.Counter, "add", lambda *given, add=add: add(*given)),
             mock.patch.object(
-                scoring.ShardSplit, "score", lambda *given, score=score: score(*given)
+                shard_split.ShardSplit, "score", lambda *given, score=score: score(*given)
             ),
         ):
             began = perf_counter()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import read_class_mapping
-from salakseg.evaluation.scoring import ImageFolder
+from salakseg.evaluation.image_folder import ImageFolder
 from salakseg.mapping.areas import LEAST_PHOTOS, error_adjusted
 from salakseg.model.weights import load_model
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMapping
 from salakseg.evaluation.compare import Rated, compare
-from salakseg.evaluation.scoring import Tally
-from salakseg.metrics import LEVELS, bootstrap_over, interval
+from salakseg.evaluation.intervals import bootstrap_over, interval
+from salakseg.evaluation.tally import Tally
+from salakseg.metrics import LEVELS
 
 CLASSES = 5
 PIXELS = 10_000

@@ -23,7 +23,7 @@ from salakseg.classes import packaged_class_mapping, read_class_mapping, read_ma
 from salakseg.cli import app
 from salakseg.data.index_files import PATCH_COLUMNS
 from salakseg.data.layout import LAYOUT_COLUMNS, WHITE_LEVEL
-from salakseg.mapping.areas import HEADER
+from salakseg.mapping.area_tables import HEADER
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, model_content
 from salakseg.training import checkpoint

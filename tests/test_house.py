@@ -79,3 +79,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     while free := {module for module, targets in left.items() if not targets & left.keys()}:
         left = {module: targets for module, targets in left.items() if module not in free}
     assert sorted(left) == []
+
+
+def test_a_name_of_a_module_is_that_of_one() -> None:
+    names = [name.rpartition(".")[2] for name in modules()]
+    assert {name for name in names if names.count(name) > 1} == {"__init__"}

@@ -21,12 +21,12 @@ from salakseg.files import lock_folder, require_folder, write_text
 FORMAT = "salakseg-demo-1"
 MARK = "demo.json"
 NUM_STEPS = 300
-# What drawing takes on two cores; see `Command.seconds`.
+# What drawing takes on two cores; see `Stage.seconds`.
 DRAWING_SECONDS, TRAINING_SECONDS, SHORT_SECONDS = 15.0, 150.0, 15.0
 
 
 @dataclass(frozen=True)
-class Command:
+class Stage:
     """A line as a person would type it, and the same as a call.
 
     `seconds` is what it takes on two cores; how long the ones before took tells by how much this
@@ -110,7 +110,7 @@ def _require_ours(out: Path) -> None:
         raise InputError(f"{out}: holds something else; give a new folder with --out")
 
 
-def _commands(num_steps: int | None) -> list[Command]:
+def _commands(num_steps: int | None) -> list[Stage]:
     """The way through, from what is in the working directory."""
     # Only now: the farm is drawn without torch.
     from salakseg.data.index import index
@@ -146,7 +146,7 @@ def _commands(num_steps: int | None) -> list[Command]:
 
 def _command(
     seconds: float, name: str, function: Callable[..., Any], *arguments: str, **options: Any
-) -> Command:
+) -> Stage:
     words = ["salakseg", name, *arguments]
     for option, value in options.items():
         if option == "wandb_mode":
@@ -154,10 +154,10 @@ def _command(
         else:
             words.append(f"--{option.replace('_', '-')}")
             words += [] if value is True else [str(value)]
-    return Command(" ".join(words), partial(function, *arguments, **options), seconds)
+    return Stage(" ".join(words), partial(function, *arguments, **options), seconds)
 
 
-def _go(commands: list[Command], spent: float, usual: float) -> None:
+def _go(commands: list[Stage], spent: float, usual: float) -> None:
     """Run the commands in turn, after parts that took `spent` seconds instead of `usual`."""
     for number, command in enumerate(commands):
         # A short part says little about the machine.

@@ -20,17 +20,9 @@ from rich.table import Table
 
 from salakseg.console import console
 from salakseg.data.problems import plural
-from salakseg.evaluation.scoring import ImageFolder, ShardSplit, Tally
-from salakseg.metrics import (
-    LEVEL,
-    RESAMPLES,
-    Scores,
-    bootstrap_over,
-    groups_with,
-    interval,
-    scores,
-    student_t,
-)
+from salakseg.evaluation.intervals import RESAMPLES, bootstrap_over, groups_with, interval
+from salakseg.evaluation.tally import ScoredSource, Tally
+from salakseg.metrics import LEVEL, Scores, scores, student_t
 from salakseg.model.weights import Model
 
 AGAINST_FORMAT = "salakseg-against-1"
@@ -68,7 +60,7 @@ class Rated:
 
 
 def compare(
-    first: Sequence[Rated], against: Sequence[Rated], source: ShardSplit | ImageFolder
+    first: Sequence[Rated], against: Sequence[Rated], source: ScoredSource
 ) -> dict[str, Any]:
     """Compare two sides of one model or more, all rated on `source`.
 

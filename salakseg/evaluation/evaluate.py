@@ -4,46 +4,38 @@ In go a model file and either one split of `shards/` or a folder with `images/` 
 come a table on the console and, in `eval/`: `metrics.json` (everything), `per_class.csv`,
 `per_base_image.csv`, `confusion_matrix.csv` and `.png`, `contact_sheet.png` and `report.html`; with
 other models to compare with, `against.json` and `per_class_against.csv` too. Ignored pixels never
-count; a class that the truth does not hold is absent: in no mean, its false positives shown.
+count; a class that the truth does not hold is absent: in no mean, its false positives shown. What
+the files say is made in `summary`, `compare` and `report`.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich import box
 from rich.table import Table
 
 from salakseg.classes import ClassMapping, read_class_mapping
 from salakseg.console import console
-from salakseg.data.shards import Shards, read_shards
+from salakseg.data.shards import read_shards
 from salakseg.data.workers import require_workers
 from salakseg.device import out_of_memory_is, select_device
 from salakseg.errors import InputError
-from salakseg.evaluation.compare import Rated, compare, points, show
-from salakseg.evaluation.pictures import COLUMNS, draw_confusion, four_pictures, spread
+from salakseg.evaluation.compare import Rated, compare, show
+from salakseg.evaluation.image_folder import ImageFolder
+from salakseg.evaluation.pictures import CELL, COLUMNS, draw_confusion, four_pictures, spread
 from salakseg.evaluation.report import write_report
-from salakseg.evaluation.scoring import (
-    CELL,
-    ImageFolder,
-    ShardSplit,
-    Tally,
-    owners,
-    predictions,
-)
+from salakseg.evaluation.shard_split import ShardSplit
+from salakseg.evaluation.summary import bounds_in_words, leak_in_words, leak_scores, summarise
+from salakseg.evaluation.tally import ScoredSource, Tally
 from salakseg.files import atomic_path, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
-from salakseg.metrics import bootstrap_over, confusion_matrices, groups_with, interval, scores
+from salakseg.metrics import scores
 from salakseg.model.weights import Model, find_model, load_model
-
-METRICS_FORMAT = "salakseg-metrics-1"
 
 
 def evaluate(
@@ -108,7 +100,7 @@ def evaluate(
     other_paths = [find_model(Path(name)) for name in other_names]
     target = select_device(device)
     given = None if class_mapping is None else read_class_mapping(class_mapping)
-    source: ShardSplit | ImageFolder
+    source: ScoredSource
     reading: ClassMapping | None
     if data is None:
         source = ShardSplit(read_shards(shards_dir), split)
@@ -137,10 +129,10 @@ def evaluate(
         rated = rate(first)
         if not rated.tally.confusions.any():
             raise InputError(f"{source.described}: no pixel of the masks has a class to score")
-        result = _summarise(rated, source)
+        result = summarise(rated, source)
         if leak_check:
             assert isinstance(source, ShardSplit)
-            result["leak"] = _leak(rated.tally, source)
+            result["leak"] = leak_scores(rated.tally, source)
         sides, comparison = [[rated]], None
         if other_paths:
             sides.append([])
@@ -174,43 +166,6 @@ def evaluate(
     return result if comparison is None else result | {"against": comparison}
 
 
-def confusions_on_split(
-    model: Model,
-    shards: Shards,
-    split: str,
-    *,
-    batch_size: int,
-    num_workers: int = 0,
-    amp: bool | None = None,
-    on_batch: Callable[[int], object] | None = None,
-) -> NDArray[np.int64]:
-    """Confusion matrices of a model on every patch of a split, in evaluation mode, by photograph.
-
-    They grow on the device and are fetched once, at the end. The generator is left in the mode
-    (training or evaluation) that it was in.
-
-    Args:
-        on_batch: called with the number of patches of each batch once it is queued.
-
-    Returns:
-        int64 (G, K, K), in the order of (folder, base image); rows truth, columns prediction.
-    """
-    device, num_classes = model.generator.mean.device, model.mapping.num_classes
-    owner, base_images = owners(shards.split(split))
-    of_entry = torch.from_numpy(owner).to(device)
-    total = torch.zeros(
-        (len(base_images), num_classes, num_classes), dtype=torch.int64, device=device
-    )
-    for entries, truth, prediction, _ in predictions(
-        model, shards, split, batch_size, num_workers, amp
-    ):
-        confusions = confusion_matrices(truth, prediction, num_classes)
-        total.index_add_(0, of_entry[entries], confusions)
-        if on_batch is not None:
-            on_batch(len(entries))
-    return total.cpu().numpy()
-
-
 def require_same_classes(model: Model, mapping: ClassMapping, where: str) -> None:
     """Raise `InputError` unless `mapping` learns the model's classes in its order.
 
@@ -235,81 +190,12 @@ def require_same_classes(model: Model, mapping: ClassMapping, where: str) -> Non
     )
 
 
-def _summarise(rated: Rated, source: ShardSplit | ImageFolder) -> dict[str, Any]:
-    confusions = rated.tally.confusions
-    confusion = confusions.sum(0)
-    result = scores(confusion)
-    total = int(result.support.sum())
-    draws = bootstrap_over(confusions)
-    groups = groups_with(confusions)
-    low, high = interval(draws.miou, len(confusions))
-    classes = []
-    for index, name in enumerate(source.mapping.names):
-        bounds = interval(draws.iou[:, index], int(groups[index]))
-        classes.append(
-            {
-                "class_name": name,
-                "present": bool(result.support[index]),
-                "iou": plain(result.iou[index]),
-                "iou_low": plain(bounds[0]),
-                "iou_high": plain(bounds[1]),
-                **{
-                    score: plain(getattr(result, score)[index])
-                    for score in ("precision", "recall", "f1")
-                },
-                "support": int(result.support[index]),
-                "support_share": int(result.support[index]) / total,
-                "false_positives": int(result.false_positives[index]),
-                "base_images": int(groups[index]),
-            }
-        )
-    return {
-        "format": METRICS_FORMAT,
-        "model": {
-            "file": rated.name,
-            "generator": rated.generator,
-            "iteration": rated.iteration,
-        },
-        "data": source.facts,
-        "notes": [*source.notes, *rated.notes],
-        "miou": result.miou,
-        "miou_low": plain(low),
-        "miou_high": plain(high),
-        "pixel_accuracy": result.pixel_accuracy,
-        "scored_pixels": total,
-        "classes": classes,
-        "confusion_matrix": confusion.tolist(),
-    }
-
-
-def plain(value: float) -> float | None:
-    """A float as JSON has it: None for NaN."""
-    return None if np.isnan(value) else float(value)
-
-
-def _leak(tally: Tally, source: ShardSplit) -> dict[str, Any]:
-    """Scores of the patches whose base image is in training too, and of the others."""
-    result: dict[str, Any] = {}
-    for name, chosen in (("in_training", source.leaky), ("apart", ~source.leaky)):
-        confusions = tally.confusions[chosen]
-        count = len(confusions)
-        low, high = interval(bootstrap_over(confusions).miou, count) if count else (np.nan, np.nan)
-        result[name] = {
-            "base_images": count,
-            "patches": int(chosen[source.owner].sum()),
-            "miou": plain(scores(confusions.sum(0)).miou),
-            "miou_low": plain(low),
-            "miou_high": plain(high),
-        }
-    return result
-
-
 def _write(
     out: Path,
     result: dict[str, Any],
     comparison: dict[str, Any] | None,
     tally: Tally,
-    source: ShardSplit | ImageFolder,
+    source: ScoredSource,
 ) -> None:
     names = source.mapping.names
     confusion = tally.confusions.sum(0)
@@ -346,7 +232,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _write_contact_sheet(
-    path: Path, model: Model, tally: Tally, source: ShardSplit | ImageFolder, amp: bool | None
+    path: Path, model: Model, tally: Tally, source: ScoredSource, amp: bool | None
 ) -> None:
     rows, titles = [], []
     for entry in spread(tally.accuracy, source.owner).tolist():
@@ -358,7 +244,7 @@ def _write_contact_sheet(
         Image.fromarray(sheet).save(temporary)
 
 
-def _show(result: dict[str, Any], source: ShardSplit | ImageFolder, leak: str) -> None:
+def _show(result: dict[str, Any], source: ScoredSource, leak: str) -> None:
     console.print(f"{result['model']['file']} on {source.described}")
     # Without vertical lines 80 columns leave room for long names.
     table = Table("Class", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -389,39 +275,3 @@ def _show(result: dict[str, Any], source: ShardSplit | ImageFolder, leak: str) -
         console.print(leak)
     for note in result["notes"]:
         console.print(f"Note: {note}")
-
-
-def bounds_in_words(low: float | None, high: float | None) -> str:
-    """An interval of scores, '' where there is none."""
-    return "" if low is None or high is None else f"{low:.3f}–{high:.3f}"
-
-
-def leak_in_words(leak: dict[str, Any]) -> str:
-    """What the two groups of patches say of the size of a leak."""
-    parts = []
-    for key, words in (
-        ("in_training", "whose base image is in training"),
-        ("apart", "whose base image is not"),
-    ):
-        group = leak[key]
-        if group["miou"] is None:
-            parts.append(f"no patches {words}")
-            continue
-        bounds = bounds_in_words(group["miou_low"], group["miou_high"])
-        parts.append(
-            f"{group['patches']} patches {words} (of {group['base_images']}): "
-            f"mIoU {group['miou']:.4f}" + (f", 95% {bounds}" if bounds else "")
-        )
-    text = "Leak check: " + "; ".join(parts)
-    scores_of = [leak[key]["miou"] for key in ("in_training", "apart")]
-    if None not in scores_of:
-        return (
-            f"{text}; {points(scores_of[0] - scores_of[1])} mIoU, from the leak and from what "
-            "else sets the photographs apart"
-        )
-    if leak["apart"]["base_images"]:
-        return f"{text}: no leak"
-    return (
-        f"{text}, so the size of the leak is not to be had from this split; "
-        "salakseg index --split-by base makes one without"
-    )

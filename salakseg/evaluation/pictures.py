@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping
-from salakseg.evaluation.scoring import CELL
 from salakseg.imagery.drawing import Picture, colorize, fit
 
+# Pictures are shown in cells of this side.
+CELL = 256
 PICTURES = 8
 PICTURE_TITLES = ["Image", "Truth", "Prediction", "Errors"]
 COLUMNS = [*PICTURE_TITLES[:3], "Wrong in red, unscored in black"]

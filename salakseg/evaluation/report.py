@@ -20,7 +20,7 @@ from PIL import Image
 from salakseg.classes import ClassMapping
 from salakseg.evaluation.compare import CHANGED, Rated, gains, points
 from salakseg.evaluation.pictures import PICTURE_TITLES, extremes, four_pictures
-from salakseg.evaluation.scoring import BOUNDARY, EVERY, ImageFolder, ShardSplit, Tally
+from salakseg.evaluation.tally import BOUNDARY, EVERY, ScoredSource, Tally
 from salakseg.files import write_text
 from salakseg.imagery.drawing import Picture
 from salakseg.metrics import BINS, LEVELS, calibration, scores
@@ -41,7 +41,7 @@ def write_report(
     comparison: dict[str, Any] | None,
     sides: Sequence[Sequence[Rated]],
     models: Sequence[Model],
-    source: ShardSplit | ImageFolder,
+    source: ScoredSource,
     *,
     leak: str,
     seconds: float,
@@ -97,7 +97,7 @@ def write_report(
         "facts": _facts(rated, run, models[0], seconds),
         "run_missing": run_missing,
         "advice": [f"Iteration {one['iteration']}: {one['text']}" for one in run.get("advice", [])],
-        **_confidence(tally.diagnosis),
+        **_confidence(tally.by_confidence),
         **_bases(tally, source),
         "comparison": None,
         "better": [],
@@ -128,7 +128,7 @@ class _Look:
         self,
         models: Sequence[Model],
         sides: Sequence[Sequence[Rated]],
-        source: ShardSplit | ImageFolder,
+        source: ScoredSource,
         amp: bool | None,
     ) -> None:
         self.models, self.source, self.amp = models, source, amp
@@ -281,7 +281,7 @@ def _score_row(name: str, confusion: NDArray[np.int64]) -> dict[str, Any]:
     }
 
 
-def _bases(tally: Tally, source: ShardSplit | ImageFolder) -> dict[str, Any]:
+def _bases(tally: Tally, source: ScoredSource) -> dict[str, Any]:
     rows = [
         _score_row(name if folder == "." else f"{folder}/{name}", confusion)
         for (folder, name), confusion in zip(source.base_images, tally.confusions, strict=True)
@@ -290,7 +290,7 @@ def _bases(tally: Tally, source: ShardSplit | ImageFolder) -> dict[str, Any]:
     return {"bases": rows[:BASES], "more_bases": max(0, len(rows) - BASES)}
 
 
-def _by_folder(tally: Tally, source: ShardSplit | ImageFolder) -> list[dict[str, Any]]:
+def _by_folder(tally: Tally, source: ScoredSource) -> list[dict[str, Any]]:
     """Scores by folder; none where there is only one."""
     folders = np.array([folder for folder, _ in source.base_images])
     names = sorted(set(folders.tolist()))

@@ -7,7 +7,7 @@ photograph, with what makes QGIS show them as they should be; and a picture for 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
@@ -40,8 +40,6 @@ OVERVIEW_SIDE = 512
 BLOCK = 2048
 # Columns of tables that are text even where all that is in them are numbers.
 TEXT_COLUMNS = ("zone", "layer", "class", "interval", "basis", "made_by")
-# GDAL of a few years ago, as QGIS 3.22 has it, warns of newer ones.
-GPKG_VERSION = "1.2"
 
 
 def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
@@ -326,6 +324,13 @@ def write_preview(
     sheet[height:] = key
     # A photograph hardly gets smaller by the usual effort, which takes four times as long.
     Image.fromarray(sheet).save(path, pnginfo=png_info(tags), compress_level=1)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_table(path: Path, text: str) -> None:

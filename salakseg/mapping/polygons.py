@@ -10,14 +10,12 @@ further block can touch them. In memory are one block and the edges of the areas
 
 import json
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyogrio
-import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
@@ -26,8 +24,8 @@ from salakseg.console import console
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.areas import SQUARE_METRES_PER_HECTARE, Ground
 from salakseg.mapping.components import components, joined, meeting
+from salakseg.mapping.geopackage import write_layer
 from salakseg.mapping.outlines import Edges, Ints, concatenated, edges, polygons
-from salakseg.mapping.outputs import GPKG_VERSION
 from salakseg.mapping.scratch import read_raw
 from salakseg.mapping.sieve import sieve
 from salakseg.mapping.styles import polygons_qml
@@ -243,23 +241,10 @@ class _Layer:
             "hectares": metres / SQUARE_METRES_PER_HECTARE,
             "confidence": confidence / pixels,
         }
-        with warnings.catch_warnings():
-            # A photograph has no CRS, and need not be told so.
-            warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-            pyogrio.raw.write(
-                self._path,
-                shapely.to_wkb(polygons(found, self._corners_across, self._transform)),
-                list(columns.values()),
-                list(columns),
-                layer="classes",
-                driver="GPKG",
-                geometry_type="Polygon",
-                crs=self._crs,
-                append=self._begun,
-                # Tags of the whole file GDAL 3.12 copies to an `.aux.xml` by reading them.
-                layer_metadata=None if self._begun else self._tags,
-                dataset_options=None if self._begun else {"VERSION": GPKG_VERSION},
-            )
+        shapes = polygons(found, self._corners_across, self._transform)
+        write_layer(
+            self._path, "classes", "Polygon", shapes, columns, self._crs, self._tags, self._begun
+        )
         self._begun = True
 
     def finish(self) -> None:

@@ -24,6 +24,7 @@ MOST_LABELLED = 512
 FAR_SHARE = 0.1
 # An image is far if more than this share of its patches are.
 FAR_PATCHES = 0.5
+UNLIKE = "like nothing that the model was trained on"
 # Half precision resolves a two-thousandth of a value; a feature that varies no more says nothing.
 LEAST_SPREAD = 1e-3
 
@@ -99,6 +100,16 @@ class Applicability:
         if not (fits and limit > 0):
             raise ValueError("the description of the labelled patches does not fit")
         return cls(Scaling(mean, spread), labelled, limit)
+
+
+def are_beyond(distance: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which patches are far, by `Applicability.distance`."""
+    return distance >= 1
+
+
+def is_far(share: float) -> bool:
+    """Whether an image is, by the share of its patches that are."""
+    return share > FAR_PATCHES
 
 
 def described_rows(count: int) -> NDArray[np.int64]:

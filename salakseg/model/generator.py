@@ -5,7 +5,6 @@ is part of it. It gives logits at the size of the images, which may be of any si
 """
 
 import logging
-import pickle
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from salakseg.errors import InputError
 from salakseg.model.deeplabv2 import DeepLabV2
 from salakseg.model.names import DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR
+from salakseg.model.torch_files import read_weights, unfit
 from salakseg.model.upsample import deterministic_upsampling
 
 # SMP's decoders need sides that their deepest stride divides.
@@ -297,24 +297,7 @@ def _load_encoder_weights(generator: Generator, path: Path) -> None:
         raise InputError(
             f"--encoder-weights {path}: no such file; give imagenet, none or a file of weights"
         )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
-            try:
-                content: Any = load_file(path)
-            except SafetensorError as error:
-                raise ValueError(str(error)) from error
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path}: no file of weights ({str(error).splitlines()[0]})") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path}: holds no state dict")
-    given = {key.removeprefix("module."): value for key, value in content.items()}
+    given = read_weights(path)
     best_fit: dict[str, Tensor] = {}
     best_share = 0.0
     # A file may hold the whole network, or the encoder alone, with or without timm's wrapper.
@@ -330,8 +313,6 @@ def _load_encoder_weights(generator: Generator, path: Path) -> None:
         if share > best_share:
             best_fit, best_share = fit, share
     if best_share < 0.9:
-        raise InputError(
-            f"{path}: its weights do not fit {generator.name} "
-            f"({best_share:.0%} of the encoder's tensors found by name and shape)"
-        )
+        found = f"{best_share:.0%} of the encoder's tensors found by name and shape"
+        raise unfit(path, generator.name, found)
     generator.network.load_state_dict(best_fit, strict=False)

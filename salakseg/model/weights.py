@@ -1,7 +1,5 @@
 """Model files that describe themselves: `eval` and `predict` need nothing beside one."""
 
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,15 @@ from torch import Tensor
 from salakseg.classes import ClassMapping
 from salakseg.device import autocast_dtype
 from salakseg.errors import InputError
-from salakseg.files import atomic_path
 from salakseg.model.applicability import Applicability
 from salakseg.model.generator import Generator, create_generator
+from salakseg.model.torch_files import (
+    is_state_dict,
+    read_torch_file,
+    unfit,
+    without_wrapper,
+    write_torch_file,
+)
 
 MODEL_FORMAT = "salakseg-model-1"
 # Of the validation photographs that a model file tells apart.
@@ -122,44 +126,6 @@ def save_model(path: Path, model: Model) -> None:
     write_torch_file(path, model_content(model))
 
 
-def write_torch_file(path: Path, content: Any) -> None:
-    """Write tensors and plain values atomically; `read_torch_file` is the way back."""
-    # Given a name, torch.save writes it into the file, and the temporary one differs by process.
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
-
-
-def read_torch_file(path: Path) -> Any:
-    """Load a file of tensors and plain values, after checking that it is whole.
-
-    `torch.load` does not verify a file; the CRCs of its zip archive do. Code is never run
-    (`weights_only=True`).
-
-    Raises:
-        InputError: missing, damaged, not such a file, or with more than tensors and plain values.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch.save neither compresses nor writes folders; torch.load would take an entry that
-            # is marked as a folder (0x10) for an empty one, and leave its tensor to chance.
-            marks = (e.filename for e in archive.infolist() if e.compress_type or e.external_attr)
-            damaged = next(marks, None) or archive.testzip()
-        if damaged is not None:
-            raise InputError(f"{path}: damaged ({damaged} fails its checksum)")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise InputError(f"{path}: damaged, or no file that torch.save wrote") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: holds more than tensors and plain values, so it was not loaded "
-            "(a file that could run code is never opened)"
-        ) from error
-    except (RuntimeError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-
-
 def find_model(name: Path, checkpoint_dir: Path = Path("checkpoints")) -> Path:
     """A path as it is, or a name looked for in `checkpoints/`."""
     if name.exists():
@@ -216,11 +182,7 @@ def load_model(
             f"{path}: a full checkpoint, to go on training from; "
             "use latest_model.pth or best_model.pth beside it"
         )
-    elif (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(value, Tensor) for value in content.values())
-    ):
+    elif content and is_state_dict(content):
         if generator is None or mapping is None:
             raise InputError(
                 f"{path}: a bare state dict; say its network with --generator and its classes "
@@ -229,15 +191,13 @@ def load_model(
         model = Model(
             create_generator(generator, mapping.num_classes, "none"), mapping, source=str(path)
         )
-        state = {key.removeprefix("module."): value for key, value in content.items()}
+        state = without_wrapper(content)
     else:
         raise InputError(f"{path}: no model of this program")
     try:
         model.generator.network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{path}: its weights do not fit {model.generator.name} with "
-            f"{model.mapping.num_classes} classes ({str(error).splitlines()[-1].strip()})"
-        ) from error
+        wanted = f"{model.generator.name} with {model.mapping.num_classes} classes"
+        raise unfit(path, wanted, str(error).splitlines()[-1].strip()) from error
     model.generator.to(memory_format=torch.channels_last).to(torch.device(device)).eval()
     return model

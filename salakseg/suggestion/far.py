@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 
 from salakseg.data.problems import plural
-from salakseg.model.applicability import FAR_PATCHES, applicability_of, described_rows
+from salakseg.model.applicability import (
+    applicability_of,
+    are_beyond,
+    described_rows,
+    is_far,
+)
 from salakseg.suggestion.embed import BLOCK, Features
 from salakseg.suggestion.ranking import labelled_rows
 
@@ -36,7 +41,7 @@ def far_from_labelled(features: Features) -> pd.DataFrame:
         ]
     )
     each = patches.iloc[rows][["folder", "base_image"]].assign(
-        distance=distance, beyond=distance >= 1
+        distance=distance, beyond=are_beyond(distance)
     )
     parts = []
     for level, keys in (("folder", ["folder"]), ("photo", ["folder", "base_image"])):
@@ -47,7 +52,7 @@ def far_from_labelled(features: Features) -> pd.DataFrame:
         parts.append(part.sort_values("distance", ascending=False, kind="stable"))
     table = pd.concat(parts, ignore_index=True)
     table["base_image"] = table.base_image.fillna("")
-    table["far"] = np.where(table.beyond > FAR_PATCHES, "yes", "no")
+    table["far"] = ["yes" if is_far(share) else "no" for share in table.beyond]
     return table[columns]
 
 

@@ -22,7 +22,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.imagery.windows import paste
 from salakseg.mapping.classify import classify
-from salakseg.mapping.inputs import Input, Patch, open_input
+from salakseg.mapping.mosaic import Mosaic, Patch, open_mosaic
 from salakseg.model.weights import Model
 
 # Rows of an image that are read at a time where nothing else decides.
@@ -71,7 +71,7 @@ class Photo:
         data = self.index.data
         columns = self.patches[["image", "left", "top", "width", "height"]]
         patches = (Patch(data / image, *place) for image, *place in columns.itertuples(index=False))
-        return open_input(Input(data / self.name, self.name, tuple(patches)))
+        return open_mosaic(Mosaic(data / self.name, tuple(patches)))
 
     def draw_known(self, labels: NDArray[np.uint8]) -> None:
         """Lay the masks that some of its patches have over `labels` (H, W)."""

@@ -42,7 +42,7 @@ from salakseg.suggestion.embed import Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
 from salakseg.suggestion.far import far_from_labelled, far_sentences
 from salakseg.suggestion.originals import find_photo
-from salakseg.suggestion.pictures import COLUMNS, draw_coverage, look, photo_sheet
+from salakseg.suggestion.photo_sheet import COLUMNS, draw_coverage, look, photo_sheet
 from salakseg.suggestion.ranking import (
     UNITS,
     even_weights,

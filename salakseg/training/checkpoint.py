@@ -49,11 +49,8 @@ from salakseg.console import console
 from salakseg.errors import InputError
 from salakseg.files import atomic_path
 from salakseg.model.discriminator import Discriminator
-from salakseg.model.weights import (
-    Model,
-    model_content,
-    read_torch_file,
-)
+from salakseg.model.torch_files import read_torch_file
+from salakseg.model.weights import Model, model_content
 from salakseg.training.saved_files import (
     CHECKPOINT_FORMAT,
     CHECKPOINT_FORMATS,

@@ -12,7 +12,7 @@ from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, Patches, TrainingStream
 from salakseg.errors import InputError
-from salakseg.evaluation.evaluate import confusions_on_split
+from salakseg.evaluation.shard_split import confusions_on_split
 from salakseg.metrics import scores
 from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of

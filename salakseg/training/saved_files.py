@@ -12,10 +12,8 @@ from salakseg.console import console, progress
 from salakseg.errors import InputError
 from salakseg.files import format_bytes, lock_folder, require_folder
 from salakseg.metrics import scores
-from salakseg.model.weights import (
-    MODEL_FORMAT,
-    read_torch_file,
-)
+from salakseg.model.torch_files import read_torch_file
+from salakseg.model.weights import MODEL_FORMAT
 
 CHECKPOINT_FORMAT = "salakseg-checkpoint-2"
 CHECKPOINT_FORMATS = (CHECKPOINT_FORMAT, "salakseg-checkpoint-1")

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
-from salakseg.model.weights import (
-    write_torch_file,
-)
+from salakseg.model.torch_files import write_torch_file
 from salakseg.training.saved_files import number_of, prune
 
 # Seconds for which a save may be waited for before it is worth a line.

@@ -8,7 +8,8 @@ from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import Generator, normalise_as_pretrained
-from salakseg.model.weights import MODEL_FORMAT, load_model, read_torch_file
+from salakseg.model.torch_files import read_torch_file
+from salakseg.model.weights import MODEL_FORMAT, load_model
 from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, RUN_FILES
 from salakseg.training.options import (
     PAPER_THRESHOLD,

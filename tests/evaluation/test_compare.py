@@ -15,7 +15,8 @@ from salakseg.data.shards import Shards, read_shards
 from salakseg.errors import InputError
 from salakseg.evaluation.compare import Rated, compare, points
 from salakseg.evaluation.evaluate import evaluate
-from salakseg.evaluation.scoring import ShardSplit, Tally
+from salakseg.evaluation.shard_split import ShardSplit
+from salakseg.evaluation.tally import Tally
 from salakseg.metrics import LEVELS
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, load_model, save_model
@@ -260,4 +261,4 @@ def test_the_pass_counts_the_same_with_any_batch_size(models: Path, shards_dir: 
     assert np.array_equal(one.confusions, all_at_once.confusions)
     assert np.array_equal(one.right, all_at_once.right)
     assert np.array_equal(one.examples, all_at_once.examples)
-    assert one.diagnosis.sum() == all_at_once.diagnosis.sum() > 0
+    assert one.by_confidence.sum() == all_at_once.by_confidence.sum() > 0

@@ -4,93 +4,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import rasterio
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 import salakseg
 from salakseg.classes import ClassMapping, read_class_mapping
 from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.errors import InputError
-from salakseg.evaluation.evaluate import confusions_on_split, evaluate
-from salakseg.evaluation.scoring import ShardSplit
+from salakseg.evaluation.evaluate import evaluate
 from salakseg.imagery.drawing import contact_sheet
-from salakseg.model.generator import Generator, create_generator
+from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, save_model
+from tests.evaluation.samples import GREEN, MAPPING, RED, VOID, band_model, make_folder, picture
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
-RED, GREEN, BLUE, VOID = (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
-MAPPING = ClassMapping(
-    (("Red", RED, False), ("Void", VOID, True), ("Green", GREEN, False), ("Blue [m²]", BLUE, False))
-)
-
-
-class BrightestBand(nn.Module):
-    """Knows the truth of every picture here: the class is the brightest band."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def band_model(mapping: ClassMapping = MAPPING) -> Model:
-    network = Generator("brightest", BrightestBand(), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Model(network, mapping, patch_size=32, source="best_model.pth")
-
-
-def picture(width: int, height: int, left: tuple, right: tuple | None = None) -> Image.Image:
-    """One colour, or one in the left half and one in the right half."""
-    pixels = np.full((height, width, 3), left, np.uint8)
-    pixels[:, width // 2 :] = right or left
-    return Image.fromarray(pixels)
-
-
-def write_mapping(path: Path) -> None:
-    lines = ["class_name,class_color,ignore"]
-    lines += [
-        f"{name},{' '.join(map(str, color))},{'yes' if ignore else ''}"
-        for name, color, ignore in MAPPING.rows
-    ]
-    path.write_text("\n".join(lines), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """shards/ of four patches whose scores are known, and the folder that they came from.
-
-    A (val): image half red, half green, truth Red.  B (val): smaller than a patch; image blue,
-    truth half Blue, half Void.  C (train): image red, truth Red.  D (test): truth Void, so that it
-    is left out.
-    """
-    root = tmp_path_factory.mktemp("bands")
-    data = root / "data"
-    for kind in ("images", "masks"):
-        (data / kind).mkdir(parents=True)
-    write_mapping(data / "class_mapping.csv")
-    for name, image, mask in (
-        ("A_patch_000_000.png", picture(32, 32, RED, GREEN), picture(32, 32, RED)),
-        ("B_patch_000_000.png", picture(32, 24, BLUE), picture(32, 24, BLUE, VOID)),
-        ("C_patch_000_000.png", picture(32, 32, RED), picture(32, 32, RED)),
-        ("D_patch_000_000.png", picture(32, 32, GREEN), picture(32, 32, VOID)),
-    ):
-        image.save(data / "images" / name)
-        mask.save(data / "masks" / name)
-    (root / "split.csv").write_text(
-        "base_image,split\nA,val\nB,val\nC,train\nD,test\n", encoding="utf-8"
-    )
-    salakseg.index(data, out=root / "index", split_file=root / "split.csv", num_workers=1)
-    salakseg.shard(index_dir=root / "index", out=root / "shards", num_workers=1)
-    return root
-
-
-@pytest.fixture
-def best_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that stands for the band model."""
-    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", lambda *_: band_model())
-    path = tmp_path / "best_model.pth"
-    path.touch()
-    return path
 
 
 def by_name(result: dict) -> dict:
@@ -177,22 +105,6 @@ def test_pictures_show_the_worst_patch_first(workplace: Path, best_model: Path, 
         assert min(drawn.size) > 500
 
 
-def test_confusions_on_split_counts_by_photograph_and_leaves_the_generator_as_it_was(
-    workplace: Path,
-):
-    model = band_model()
-    model.generator.train()
-    seen: list[int] = []
-    shards = read_shards(workplace / "shards")
-    found = confusions_on_split(model, shards, "val", batch_size=1, on_batch=seen.append)
-    assert found.dtype == np.int64 and found.sum(0).tolist()[0] == [512, 512, 0]
-    assert seen == [1, 1] and model.generator.training
-    assert (found == confusions_on_split(model, shards, "val", batch_size=2)).all()
-    # The same as eval counts, in the same order.
-    tally = ShardSplit(shards, "val").score(model, 2, 0, None)
-    np.testing.assert_array_equal(found, tally.confusions)
-
-
 def test_a_real_model_file_is_scored_on_real_patches(tmp_path: Path):
     salakseg.index(SAMPLES, out=tmp_path / "index", val_split=0.5, num_workers=1)
     salakseg.shard(index_dir=tmp_path / "index", out=tmp_path / "shards", num_workers=1)
@@ -206,104 +118,6 @@ def test_a_real_model_file_is_scored_on_real_patches(tmp_path: Path):
     counts = samples[[f"pixels {name}" for name in mapping.names]].sum()
     assert [row["support"] for row in result["classes"]] == counts.tolist()
     assert 0 <= result["miou"] < 1
-
-
-def make_folder(root: Path, mask_width: int = 100) -> Path:
-    """Full images: one of 100×70 half red, half green, truth Red; one without a mask."""
-    for kind in ("images", "masks"):
-        (root / kind).mkdir(parents=True)
-    picture(100, 70, RED, GREEN).save(root / "images" / "field.png")
-    picture(100, 70, RED).save(root / "images" / "other.png")
-    picture(mask_width, 70, RED).save(root / "masks" / "field.png")
-    write_mapping(root / "class_mapping.csv")
-    return root
-
-
-def test_scores_on_a_folder_of_full_images(best_model: Path, tmp_path: Path):
-    data = make_folder(tmp_path / "data")
-    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    assert result["confusion_matrix"] == [[3500, 3500, 0], [0, 0, 0], [0, 0, 0]]
-    assert result["data"]["images"] == 1 and result["data"]["images_without_mask"] == 1
-    assert (tmp_path / "eval" / "contact_sheet.png").exists()
-    bases = pd.read_csv(tmp_path / "eval" / "per_base_image.csv")
-    assert bases.base_image.tolist() == ["field.png"] and bases.pixel_accuracy.tolist() == [0.5]
-
-
-def test_nodata_of_a_full_image_does_not_count(best_model: Path, tmp_path: Path):
-    data = make_folder(tmp_path / "data")
-    image = picture(100, 70, RED, GREEN)
-    image.putalpha(Image.fromarray(np.repeat([[255] * 60 + [0] * 40], 70, 0).astype(np.uint8)))
-    image.save(data / "images" / "field.png")
-    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    assert result["confusion_matrix"][0] == [3500, 700, 0]
-
-
-def test_a_mask_that_is_two_pixels_wider_is_compared_on_the_common_part(
-    best_model: Path, tmp_path: Path
-):
-    wider = make_folder(tmp_path / "wider", mask_width=102)
-    result = evaluate(best_model, data=wider, out=tmp_path / "eval", device="cpu")
-    assert result["scored_pixels"] == 7000 and "field.png" in " ".join(result["notes"])
-    narrower = make_folder(tmp_path / "narrower", mask_width=99)
-    result = evaluate(best_model, data=narrower, out=tmp_path / "eval", device="cpu")
-    assert result["scored_pixels"] == 99 * 70
-
-
-def test_a_mask_of_another_size_is_an_error_that_names_both(best_model: Path, tmp_path: Path):
-    data = make_folder(tmp_path / "data", mask_width=97)
-    with pytest.raises(InputError, match=r"masks.field\.png: is 97×70 .*images.field\.png 100×70"):
-        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    assert not (tmp_path / "eval").exists()
-
-
-def test_masks_of_numbers_are_read_as_the_models_or_all_together(
-    best_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Two full images: numbers from 1, in 64 bits, that neither mask alone would tell."""
-    data = make_folder(tmp_path / "data")
-    numbers = {"field": np.where(np.arange(100) < 50, 1, 3), "other": np.full(100, 4)}
-    (data / "masks/field.png").unlink()
-    for name, row in numbers.items():
-        with rasterio.open(
-            data / f"masks/{name}.tif", "w", "GTiff", 100, 70, 1, dtype="int64"
-        ) as file:
-            file.write(np.tile(row, (70, 1)), 1)
-    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    assert result["confusion_matrix"] == [[3500, 0, 0], [0, 3500, 0], [7000, 0, 0]]
-    assert "1 = Red (25%), 3 = Green (25%), 4 = Blue [m²] (50%)" in " ".join(result["notes"])
-
-    def loaded(*_: object) -> Model:
-        return band_model(MAPPING.with_reading({0: 0, 255: None, **said}))
-
-    monkeypatch.setattr("salakseg.evaluation.evaluate.load_model", loaded)
-    said = {4: 2, 1: 0, 3: 2}
-    result = evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    assert result["confusion_matrix"] == [[3500, 0, 0], [7000, 3500, 0], [0, 0, 0]]
-    said = {3: 0}
-    with pytest.raises(InputError, match=r"numbers that stand for no class \(1 = unknown"):
-        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-
-
-def test_a_mask_of_other_ground_is_an_error(best_model: Path, tmp_path: Path):
-    data = make_folder(tmp_path / "data")
-    for kind, west in (("images", 5e5), ("masks", 5e5 + 10)):
-        (data / kind / "field.png").unlink()
-        place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.1, 0, west, 0, -0.1, 4e6)}
-        with rasterio.open(
-            data / kind / "field.tif", "w", "GTiff", 100, 70, 3, dtype="uint8", **place
-        ) as file:
-            file.write(np.full((3, 70, 100), 255, np.uint8))
-    with pytest.raises(InputError, match=r"field\.tif: by its own coordinates it lies elsewhere"):
-        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-
-
-def test_a_folder_whose_masks_fit_no_image_is_an_error(best_model: Path, tmp_path: Path):
-    data = make_folder(tmp_path / "data")
-    (data / "masks" / "field.png").rename(data / "masks" / "meadow.png")
-    with pytest.raises(InputError, match="none of its 2 images has a mask"):
-        evaluate(best_model, data=data, out=tmp_path / "eval", device="cpu")
-    with pytest.raises(InputError, match="images/ and masks/"):
-        evaluate(best_model, data=data / "images", out=tmp_path / "eval", device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,14 @@ import pytest
 from PIL import Image
 
 from salakseg.classes import ClassMapping
-from salakseg.evaluation.pictures import WRONG, draw_confusion, extremes, four_pictures, spread
-from salakseg.evaluation.scoring import CELL
+from salakseg.evaluation.pictures import (
+    CELL,
+    WRONG,
+    draw_confusion,
+    extremes,
+    four_pictures,
+    spread,
+)
 
 WATER, FIELD = (0, 0, 200), (50, 255, 167)
 MAPPING = ClassMapping((("Water", WATER, False), ("Field", FIELD, False)))

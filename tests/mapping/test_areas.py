@@ -9,15 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from salakseg.mapping.areas import (
-    LEAST_PHOTOS,
-    Areas,
-    error_adjusted,
-    print_areas,
-    validation_of,
-)
+from salakseg.mapping.areas import LEAST_PHOTOS, error_adjusted
 from salakseg.mapping.predict import predict
-from tests.mapping.samples import MAPPING, coloured
+from tests.mapping.samples import coloured
 from tests.rasters import GRID, write_tiff
 
 
@@ -110,24 +104,6 @@ def three_classes(count: int) -> NDArray[np.int64]:
     return photographs(count, 3, classes=3)
 
 
-def test_intervals_are_in_the_file_and_on_the_console(
-    brightest: Any, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    brightest.val_confusions = three_classes(9)
-    brightest.val_confusion = brightest.val_confusions.sum(0)
-    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(80, 80)[0], 2, 0))
-    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
-    said = capsys.readouterr().out
-    assert "photos)" in said and "On the 9 validation photographs, each left out in turn" in said
-    for row in rows_of(result.areas):
-        assert row["interval"] == "95% for a new photograph, by 9 of validation"
-        low, high = (float(row[f"new_photo_hectares_{end}"]) for end in ("low", "high"))
-        middle, share = (float(row[f"adjusted_{what}"]) for what in ("hectares", "share"))
-        assert 0 <= low < middle < high
-        assert middle == pytest.approx(share * 64 / 1e4 * 1.0, rel=0.01)
-        assert float(row["new_photo_share_low"]) < share < float(row["new_photo_share_high"])
-
-
 @pytest.mark.parametrize(
     ("by_photo", "far", "why", "corrected"),
     [
@@ -151,7 +127,7 @@ def test_where_there_is_no_interval_it_says_why(
     brightest.val_confusion = three_classes(9).sum(0)
     if far is not None:
         found = np.where(np.arange(10) < 10 * far, 2.0, 0.5)
-        monkeypatch.setattr("salakseg.mapping.predict.distances", lambda *_, **__: found)
+        monkeypatch.setattr("salakseg.mapping.likeness.distances", lambda *_, **__: found)
     path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(80, 80)[0], 2, 0))
     [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
     said = capsys.readouterr().out
@@ -160,22 +136,6 @@ def test_where_there_is_no_interval_it_says_why(
         assert row["interval"].startswith("none: ") and why in row["interval"]
         assert (row["adjusted_share"] != "") is corrected
         assert row["new_photo_share_low"] == row["new_photo_hectares_high"] == ""
-
-
-def test_maps_in_square_metres_and_in_pixels_have_a_table_each(
-    brightest: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pixels = np.array([10, 20, 30])
-    maps = [Areas(pixels, pixels * 2.0), Areas(100 * pixels, None), Areas(pixels, pixels * 2.0)]
-    bases = ["on the ellipsoid", *(f"approximate: {n} m above take-off" for n in range(9))]
-    print_areas("3 maps", maps, bases, MAPPING, validation_of(brightest, [None, None, 0.7]))
-    said = capsys.readouterr().out
-    measured, counted = said.split("3 maps: 1 in pixels only")
-    assert "3 maps: 2 whose ground is known" in measured and "m²" in measured
-    assert "240.0" in measured and "6,000" in counted and "m²" not in counted
-    # A line for each of a hundred photographs would be no help.
-    assert said.count("above take-off") == 3 and "… and 7 more" in said
-    assert "Not corrected: 1 of the maps look like nothing" in said
 
 
 @pytest.mark.parametrize(("gsd", "expected"), [(0.02, 0.0004), (0.1, 0.01)])

@@ -5,8 +5,6 @@ class, nodata where it was and nowhere else.
 """
 
 import csv
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.control import GroundControlPoint
 
-from salakseg import files
-from salakseg.errors import InputError, WorkError
+from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import open_image
-from salakseg.mapping.inputs import find_inputs
 from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
-from tests.mapping.samples import GEO, MAPPING, BrightestBand, coloured, png, striped
+from tests.mapping.samples import GEO, MAPPING, coloured, png, striped
 from tests.rasters import write_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -169,15 +165,6 @@ def test_a_local_crs_has_areas_in_its_plane(brightest_file: Path, tmp_path: Path
     assert result.area_basis == "in the plane of its local CRS"
 
 
-def test_gsd_beside_a_crs_is_spoken_of(
-    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = striped(tmp_path / "field", coloured(60, 50)[0])
-    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", gsd=5)
-    assert "--gsd 5 is not needed: its CRS tells 0.1 m" in capsys.readouterr().out
-    np.testing.assert_allclose(result.square_metres, result.pixels * 0.01, rtol=2e-3)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -211,29 +198,6 @@ def test_nodata_of_patches_and_of_16_bits(brightest_file: Path, tmp_path: Path) 
     assert result.pixels.sum() == image[..., 0].size
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
-@pytest.mark.parametrize("kind", ["polygons", "zones"])
-def test_a_disk_that_fills_while_a_geopackage_is_written(
-    brightest_file: Path, tmp_path: Path, kind: str
-) -> None:
-    import resource
-
-    path = striped(tmp_path / "field", coloured(60, 50)[0])
-    predict([path], model=brightest_file, out=tmp_path / "first", polygons=True)
-    layer = tmp_path / "first/field_polygons.gpkg"
-    given = {"model": brightest_file, kind: layer if kind == "zones" else True}
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        with pytest.raises(WorkError, match=r"field\.tif: its map could not be written \("):
-            predict([path], out=tmp_path / "maps", **given)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [file.name for file in (tmp_path / "maps").iterdir()] == [".partial-field"]
-    predict([path], out=tmp_path / "maps", **given)
-    assert not (tmp_path / "maps/.partial-field").exists()
-
-
 def test_the_models_white_level_is_taken_and_another_may_be_asked_for(
     brightest: Model, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,19 +227,6 @@ def test_a_photo_without_crs_has_areas_in_pixels_and_says_why(
     assert row["basis"].startswith("pixels only: the image has no CRS")
 
 
-def test_a_plain_black_border_is_spoken_of_unless_it_is_known(
-    brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image, _ = coloured(100, 100)
-    image[:, :40] = 0
-    path = striped(tmp_path / "field", image)
-    predict([path], model=brightest_file, out=tmp_path / "maps")
-    assert "add --nodata 0" in capsys.readouterr().out
-    [result] = predict([path], model=brightest_file, out=tmp_path / "known", nodata=0)
-    assert "--nodata" not in capsys.readouterr().out
-    assert result.pixels.sum() == 100 * 60
-
-
 def test_a_real_model_file_is_found_in_checkpoints(tiny: Model, tmp_path: Path) -> None:
     save_model(Path("checkpoints/best_model.pth"), tiny)
     [result] = predict([png(tmp_path / "photo", coloured(70, 80)[0])])
@@ -284,26 +235,6 @@ def test_a_real_model_file_is_found_in_checkpoints(tiny: Model, tmp_path: Path) 
 
 
 # What goes wrong
-
-
-def test_maps_that_are_there_are_not_replaced_unasked(brightest_file: Path, tmp_path: Path) -> None:
-    path = striped(tmp_path / "field", coloured(80, 80)[0])
-    out = tmp_path / "maps"
-    predict([path], model=brightest_file, out=out)
-    with pytest.raises(InputError, match=r"field_classes\.tif: exists already; --overwrite"):
-        predict([path], model=brightest_file, out=out)
-    striped(tmp_path / "field", coloured(80, 90)[0])
-    [result] = predict([path], model=brightest_file, out=out, overwrite=True)
-    assert result.pixels.sum() == 80 * 90
-
-
-def test_two_images_of_one_name_are_both_named(brightest_file: Path, tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        png(tmp_path / folder / "DJI_0001", coloured(20, 20)[0])
-    with pytest.raises(InputError, match=r"a.DJI_0001\.png and .*b.DJI_0001\.png: .*--out"):
-        predict([tmp_path / "a", tmp_path / "b"], model=brightest_file, out=tmp_path / "maps")
-    assert not (tmp_path / "maps").exists()
 
 
 def test_one_bad_image_does_not_stop_the_others(brightest_file: Path, tmp_path: Path) -> None:
@@ -327,20 +258,6 @@ def test_an_image_that_is_a_line_of_pixels(
         np.testing.assert_array_equal(raster.read(1), labels)
 
 
-def test_the_disk_is_checked_before_the_start(
-    brightest: Model, brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(9, 8, 1)
-    )
-    path = striped(tmp_path / "field", coloured(60, 80)[0])
-    with pytest.raises(WorkError, match=r"the map of field\.tif needs"):
-        predict([path], model=brightest_file, out=tmp_path / "maps")
-    network = brightest.generator.network
-    assert isinstance(network, BrightestBand)
-    assert network.tiles == 0
-
-
 def test_an_out_that_is_a_file_is_refused(brightest_file: Path, tmp_path: Path) -> None:
     path = png(tmp_path / "photo", coloured(20, 20)[0])
     with pytest.raises(InputError, match="--out"):
@@ -355,29 +272,6 @@ def test_an_option_out_of_range_is_no_fault_of_the_images(
     with pytest.raises(InputError, match=r"^--(overlap|tile)"):
         predict(paths, model=brightest_file, out=tmp_path / "maps", **options)
     assert not (tmp_path / "maps").exists()
-
-
-def test_images_are_files_folders_and_patterns(tmp_path: Path) -> None:
-    def paths(arguments: list[Path]) -> list[Path]:
-        return [image.path for image in find_inputs(arguments)]
-
-    flight = tmp_path / "flight"
-    (flight / "images").mkdir(parents=True)
-    for name in ("images/b.JPG", "images/a.png", "images/notes.txt", "images/.hidden.png"):
-        (flight / name).touch()
-    a, b = flight / "images/a.png", flight / "images/b.JPG"
-    odd = tmp_path / "photo [1].tif"
-    odd.touch()
-    assert paths([flight]) == [a, b]
-    assert paths([flight / "images"]) == [a, b]
-    assert paths([flight / "images" / "*"]) == [a, b]
-    assert paths([b, flight, odd]) == [b, a, odd]
-    for nothing in (tmp_path / "missing.tif", tmp_path / "*.bmp", tmp_path / "empty"):
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        with pytest.raises(InputError, match=re.escape(str(nothing))):
-            paths([nothing])
-    with pytest.raises(InputError, match="no images given"):
-        paths([])
 
 
 # Real georeferenced imagery

@@ -13,7 +13,7 @@ import torch
 
 from salakseg.errors import InputError, WorkError
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping import outputs, predict, resample, scratch
+from salakseg.mapping import one_map, outputs, predict, resample, scratch
 from salakseg.mapping.classify import Block, classify
 from salakseg.mapping.scratch import open_scratch
 from salakseg.model.weights import Model, save_model
@@ -89,7 +89,7 @@ def test_what_was_classified_is_not_lost_with_the_disk(
     path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(200, 200)[0], 2, 0))
     full = monkeypatch.context()
     with full as patch, pytest.raises(WorkError, match="could not be written"):
-        patch.setattr(predict, "write_raster", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(one_map, "write_raster", lambda *_: (_ for _ in ()).throw(OSError("full")))
         predict.predict([path], model=brightest_file, out=tmp_path / "maps")
     network = brightest.generator.network
     assert isinstance(network, BrightestBand)

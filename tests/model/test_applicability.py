@@ -9,7 +9,9 @@ from salakseg.model.applicability import (
     MOST_LABELLED,
     Applicability,
     applicability_of,
+    are_beyond,
     described_rows,
+    is_far,
 )
 
 PHOTO = np.repeat(np.arange(8), 10)
@@ -81,3 +83,9 @@ def test_a_few_patches_of_every_photograph_stand_for_many() -> None:
     rows = described_rows(10 * MOST_LABELLED)
     assert len(rows) == MOST_LABELLED and rows[0] == 0 and rows[-1] == 10 * MOST_LABELLED - 1
     assert np.diff(rows).max() - np.diff(rows).min() <= 1
+
+
+def test_an_image_is_far_where_most_of_its_patches_are() -> None:
+    beyond = are_beyond(np.array([0.2, 1, 3, 0.99], np.float32))
+    assert beyond.tolist() == [False, True, True, False]
+    assert not is_far(beyond.mean()) and is_far(0.51)

@@ -1,4 +1,4 @@
-"""How much of an open image is far from everything that the model was trained on.
+"""How much of an open image is like nothing that the model was trained on.
 
 A look at some of its tiles before it is mapped: of a large image, two per cent of the work.
 """
@@ -13,6 +13,7 @@ from salakseg.imagery.nodata import filled
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.windows import Axis, plan_axis
 from salakseg.mapping.classify import default_batch_size, read_at
+from salakseg.model.applicability import are_beyond
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model
 
@@ -20,6 +21,14 @@ from salakseg.model.weights import Model
 ONE_IN, LEAST, MOST = 16, 8, 64
 # A tile with less of the image than this says little of it.
 LEAST_VALID = 0.5
+
+
+def share_far(
+    model: Model, source: ImageSource, *, tile: int | None, batch_size: int | None, amp: bool | None
+) -> float | None:
+    """Share of the image that is far, 0 to 1, None where that is not known; see `distances`."""
+    found = distances(model, source, tile=tile, batch_size=batch_size, amp=amp)
+    return round(float(are_beyond(found).mean()), 3) if len(found) else None
 
 
 def distances(

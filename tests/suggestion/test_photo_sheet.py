@@ -9,9 +9,9 @@ from salakseg.data.index_files import read_index
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, colorize
 from salakseg.imagery.photo import read_photo
 from salakseg.model.weights import load_model
-from salakseg.suggestion import pictures
+from salakseg.suggestion import photo_sheet as module
 from salakseg.suggestion.originals import find_photo
-from salakseg.suggestion.pictures import CELL, doubt, look, photo_sheet
+from salakseg.suggestion.photo_sheet import CELL, doubt, look, photo_sheet
 from tests.conftest import SAMPLES
 from tests.suggestion.test_suggest import save_tiny_model
 
@@ -20,7 +20,7 @@ from tests.suggestion.test_suggest import save_tiny_model
 def test_pictures_are_the_photo_and_the_guess(
     index_dir: Path, side: int, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "SIDE", side)
+    monkeypatch.setattr(module, "SIDE", side)
     index = read_index(index_dir)
     photo = find_photo(index, ".", "tile6_part008")
     model = load_model(save_tiny_model(index.mapping, Path("model.pth")), "cpu")

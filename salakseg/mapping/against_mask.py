@@ -1,7 +1,5 @@
 """A map against a mask: scores, and where it is wrong."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +23,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.mapping.areas import ReadLabels, strips
 from salakseg.mapping.inputs import Input
+from salakseg.mapping.outputs import csv_text
 from salakseg.mask_sets import understood_files
 from salakseg.masks import open_mask
 from salakseg.metrics import Scores, confusion_matrix, scores
@@ -66,7 +65,7 @@ def find_masks(given: Path, inputs: Sequence[Input]) -> dict[str, Truth]:
         raise InputError(f"--compare {given}: no such mask or folder of masks")
     for image in inputs:
         mask = found[image.name]
-        if not image.patches and (words := lies_elsewhere(image.path, mask)):
+        if image.mosaic is None and (words := lies_elsewhere(image.path, mask)):
             raise InputError(f"{mask}: {words}")
     return {name: Truth(mask, tuple(found.values())) for name, mask in found.items()}
 
@@ -100,7 +99,7 @@ def _understood(masks: tuple[Path, ...], mapping: ClassMapping) -> ClassMapping:
     return mapping
 
 
-def compare(
+def score_map(
     mask: Truth, read: ReadLabels, shape: tuple[int, int], mapping: ClassMapping, errors: Path
 ) -> Scores:
     """Score a map.
@@ -133,14 +132,12 @@ def compare(
 
 def scores_csv(found: Scores, mapping: ClassMapping, made_by: str) -> str:
     """One line a class; empty where the mask holds none of it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "iou", "precision", "recall", "f1", "pixels", "made_by"])
+    rows: list[list[object]] = [["class", "iou", "precision", "recall", "f1", "pixels", "made_by"]]
     for index, name in enumerate(mapping.names):
         values = [column[index] for column in (found.iou, found.precision, found.recall, found.f1)]
         shown = ["" if np.isnan(value) else f"{value:.4f}" for value in values]
-        writer.writerow([name, *shown, found.support[index], made_by])
-    return text.getvalue()
+        rows.append([name, *shown, found.support[index], made_by])
+    return csv_text(rows)
 
 
 def print_scores(path: Path, found: Scores, mapping: ClassMapping) -> None:

@@ -13,7 +13,7 @@ from salakseg import predict
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Patches
 from salakseg.imagery.raster import ImageSource, open_image, quiet_gdal
-from salakseg.mapping.applicability import LEAST, MOST, _some_tiles, distances
+from salakseg.mapping.likeness import LEAST, MOST, _some_tiles, distances
 from salakseg.model.applicability import applicability_of
 from salakseg.model.features import features_of
 from salakseg.model.generator import create_generator

@@ -1,0 +1,189 @@
+"""What there is to map: each image's files, what its pixels depend on, what is mapped already."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salakseg.console import console
+from salakseg.errors import InputError
+from salakseg.mapping.against_mask import Truth
+from salakseg.mapping.area_tables import read_areas
+from salakseg.mapping.areas import Areas
+from salakseg.mapping.inputs import Input
+from salakseg.mapping.outputs import key_of, read_tags
+from salakseg.mapping.zones import Zones
+from salakseg.model.weights import Model
+from salakseg.version import VERSION
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was written for one image.
+
+    Attributes:
+        image: the image.
+        classes, confidence, areas, preview: the files.
+        pixels: int64 (K,), pixels of each class.
+        square_metres: float64 (K,), their area on the ground; None where it cannot be known.
+        area_basis: how the areas are known, or why they are not.
+        far: share of the image that looks like nothing that the model was trained on, 0 to 1, see
+            `mapping.likeness`; None where that is not known.
+    """
+
+    image: Path
+    classes: Path
+    confidence: Path
+    areas: Path
+    preview: Path
+    pixels: NDArray[np.int64]
+    square_metres: NDArray[np.float64] | None
+    area_basis: str
+    far: float | None
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What holds for all images of a call; see `predict`."""
+
+    overlap: float
+    tile: int | None
+    batch_size: int | None
+    nodata: float | None
+    bands: tuple[int, ...] | None
+    white_level: int | None
+    skip_unreadable: bool
+    resolution: str
+    gsd: float | None
+    amp: bool | None
+    tta: bool
+    zones: Zones | None
+    polygons: bool
+    min_area: float | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to map: its files by kind, what its pixels depend on, and its mask or None."""
+
+    image: Input
+    files: dict[str, Path]
+    key: dict[str, Any]
+    mask: Truth | None
+
+    def prediction(self, areas: Areas, basis: str, far: float | None) -> Prediction:
+        """What is said of it once it is mapped."""
+        return Prediction(
+            self.image.path,
+            self.files["classes"],
+            self.files["confidence"],
+            self.files["areas"],
+            self.files["preview"],
+            areas.pixels,
+            areas.square_metres,
+            basis,
+            far,
+        )
+
+
+def job_of(
+    image: Input,
+    out: Path,
+    network: Model,
+    model_hash: str,
+    options: MapOptions,
+    mask: Truth | None,
+) -> Job:
+    """An image, to be mapped into `out`."""
+    files = {kind: out / name for kind, name in _names(image, options, mask).items()}
+    return Job(image, files, _key(image, network, model_hash, options), mask)
+
+
+def _names(image: Input, options: MapOptions, mask: Truth | None) -> dict[str, str]:
+    """The files of a map, relative to the folder for maps, by kind."""
+    suffix = ".png" if image.is_photo else ".tif"
+    names = {
+        "classes": f"{image.name}_classes{suffix}",
+        "confidence": f"{image.name}_confidence{suffix}",
+        "areas": f"{image.name}_areas.csv",
+        "preview": f"{image.name}_preview.png",
+    }
+    if options.zones is not None:
+        names["zones"] = f"{image.name}_areas_by_zone.csv"
+        names["zone_table"] = f"{image.name}_zones.csv"
+        names["zone_layer"] = f"{image.name}_zones.gpkg"
+    if options.polygons:
+        names["polygons"] = f"{image.name}_polygons.gpkg"
+    if mask is not None:
+        names["errors"] = f"{image.name}_errors{suffix}"
+        names["scores"] = f"{image.name}_scores.csv"
+    for kind, name in list(names.items()):
+        stem = name.rpartition(".")[0]
+        if kind in ("classes", "confidence", "errors"):
+            names[f"style of {kind}"] = f"{stem}.qml"
+        if kind in ("classes", "errors"):
+            names[f"names of {kind}"] = f"{name}.aux.xml"
+        if name.endswith(".csv"):
+            names[f"types of {kind}"] = f"{stem}.csvt"
+    return names
+
+
+def _key(image: Input, network: Model, model_hash: str, options: MapOptions) -> dict[str, Any]:
+    """Plain values that every pixel of a map depends on."""
+    return {
+        "image": image.fingerprint(),
+        "model": model_hash,
+        "version": VERSION,
+        "options": {
+            "overlap": options.overlap,
+            "tile": network.patch_size if options.tile is None else options.tile,
+            "batch_size": options.batch_size,
+            "nodata": options.nodata,
+            "bands": options.bands if options.bands is None else list(options.bands),
+            "skip_unreadable": options.skip_unreadable,
+            "resolution": options.resolution,
+            "gsd": options.gsd,
+            "amp": options.amp,
+            "tta": options.tta,
+            "device": network.generator.mean.device.type,
+            # Maps that were made before there was such an option stay what they are.
+            **({} if options.white_level is None else {"white_level": options.white_level}),
+        },
+    }
+
+
+def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
+    """The images whose maps are there already, of the same key; unless that is all of them.
+
+    Raises:
+        InputError: other maps of these names are there.
+    """
+    finished = {}
+    for job in jobs:
+        there = [path for path in job.files.values() if path.exists()]
+        if not there:
+            continue
+        tags = read_tags(job.files["classes"])
+        same = len(there) == len(job.files) and tags.get("KEY") == key_of(job.key)
+        if same and len(jobs) > 1:
+            with suppress(OSError, KeyError, ValueError, IndexError):
+                far = float(tags["FAR"]) if "FAR" in tags else None
+                finished[job.image.path] = job.prediction(*read_areas(job.files["areas"]), far)
+                continue
+        raise InputError(
+            f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"
+        )
+    if finished and len(finished) == len(jobs):
+        raise InputError(
+            f"{jobs[0].files['classes']}: exists already, and so do all others; --overwrite makes "
+            "them anew, --out DIR puts them elsewhere"
+        )
+    if finished:
+        console.print(
+            f"{len(finished)} of {len(jobs)} images are mapped already, with this model and these "
+            "options: they stay"
+        )
+    return finished

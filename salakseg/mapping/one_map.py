@@ -1,0 +1,169 @@
+"""One image → its map: checked, classified into a `Scratch`, and its files made from that.
+
+The files get their names only when all of them are whole.
+"""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from salakseg.console import console, progress
+from salakseg.errors import InputError
+from salakseg.files import atomic_path, require_disk_space
+from salakseg.imagery.raster import ImageSource
+from salakseg.mapping.against_mask import (
+    ERRORS,
+    print_scores,
+    require_fitting,
+    score_map,
+    scores_csv,
+)
+from salakseg.mapping.area_tables import areas_csv
+from salakseg.mapping.areas import Ground, ground_of, measure_areas, validation_of
+from salakseg.mapping.inputs import suggest_nodata
+from salakseg.mapping.jobs import Job, MapOptions, Prediction
+from salakseg.mapping.likeness import share_far
+from salakseg.mapping.outputs import Shrunk, make_tags, write_preview, write_raster, write_table
+from salakseg.mapping.polygons import min_pixels, write_polygons
+from salakseg.mapping.resample import classify_seen, seen_by
+from salakseg.mapping.scratch import Scratch, open_scratch
+from salakseg.mapping.zone_areas import measure_zones, write_zones
+from salakseg.mapping.zones import Zones, place_zones
+from salakseg.model.applicability import UNLIKE, is_far
+from salakseg.model.weights import Model
+
+# Scratch of both maps, and at worst the maps themselves with overviews.
+SCRATCH_BYTES = 5
+
+
+def make_map(
+    job: Job, source: ImageSource, network: Model, options: MapOptions, title: str, told: set[str]
+) -> Prediction:
+    """Classify an open image and write its files; say what is not in `told`."""
+    path, classes = job.image.path, job.files["classes"]
+    # What does not fit is said before the work, not after it.
+    zones = None if options.zones is None else place_zones(options.zones, source)
+    if job.mask is not None:
+        require_fitting(job.mask, (source.height, source.width))
+    if options.nodata is not None and options.nodata > 255 and source.white_level is None:
+        raise InputError(f"{path}: --nodata {options.nodata:g}: its values are 8-bit, 0 to 255")
+    ground = ground_of(source, options.gsd, job.image.is_photo)
+    seen, notes = seen_by(network, source, ground, options.resolution)
+    if options.gsd is not None and source.crs is not None and ground.side is not None:
+        notes.append(f"--gsd {options.gsd:g} is not needed: its CRS tells {ground.side:.3g} m")
+    for note in [*source.notes, *notes]:
+        if note not in told:
+            console.print(f"{path}: {note}")
+            told.add(note)
+    far = share_far(
+        network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
+    )
+    if far is not None and is_far(far):
+        console.print(f"{path}: {far:.0%} of it looks {UNLIKE}: expect errors there")
+    if options.nodata is None:
+        suggest_nodata(source)
+    folder = classes.parent / f".partial-{job.image.name.rpartition('/')[2]}"
+    begun = (folder / "state.npz").exists()
+    needed = (SCRATCH_BYTES + options.polygons - 2 * begun) * source.height * source.width
+    require_disk_space(classes.parent, needed, f"the map of {path.name}")
+    shrunk = Shrunk(source.height, source.width)
+    shape = source.height, source.width
+    with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
+        _classify_into(scratch, source, seen, network, options, shrunk, title)
+        return _write(job, scratch, source, network, options, zones, ground, shrunk, far)
+
+
+def _classify_into(
+    scratch: Scratch,
+    source: ImageSource,
+    seen: ImageSource,
+    network: Model,
+    options: MapOptions,
+    shrunk: Shrunk,
+    title: str,
+) -> None:
+    """Fill the scratch, from where it stands; `seen` is the image at the network's pixel size."""
+    if scratch.discarded:
+        console.print(
+            f"{source.path}: an unfinished map with another model or options is discarded"
+        )
+    blocks = classify_seen(
+        network,
+        source,
+        seen,
+        tile=options.tile,
+        overlap=options.overlap,
+        batch_size=options.batch_size,
+        amp=options.amp,
+        tta=options.tta,
+        done=scratch.done,
+        carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
+    )
+    size = source.height * source.width
+    total = max(1, size // 1_000_000)
+    with progress(f"{title}, megapixels", total) as bar:
+        if scratch.done:
+            console.print(f"{source.path}: goes on at {scratch.pixels / size:.0%}")
+            bar.advance(scratch.pixels // 1_000_000)
+        for block in scratch.keep(blocks):
+            shrunk.add(block)
+            before = (scratch.pixels - block.labels.size) // 1_000_000
+            bar.advance(scratch.pixels // 1_000_000 - before)
+
+
+def _write(
+    job: Job,
+    scratch: Scratch,
+    source: ImageSource,
+    network: Model,
+    options: MapOptions,
+    zones: Zones | None,
+    ground: Ground,
+    shrunk: Shrunk,
+    far: float | None,
+) -> Prediction:
+    """Make all files from the whole scratch, then give them their names."""
+    mapping, validation = network.mapping, validation_of(network, [far])
+    tags = make_tags(network, job.key, far)
+    folder = scratch.folder / "done"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    made = {kind: folder / path.name for kind, path in job.files.items()}
+
+    def labels(row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
+        return scratch.window("labels", row, column, height, width)
+
+    with ThreadPoolExecutor(1, "write") as writer:
+        # GDAL makes the overviews on one core: this map's are made beside the rest.
+        beside = writer.submit(
+            write_raster, scratch, "confidence", made["confidence"], source, mapping, tags
+        )
+        write_raster(scratch, "labels", made["classes"], source, mapping, tags)
+        write_preview(made["preview"], labels, shrunk, mapping, ground.side, tags)
+        areas = measure_areas(labels, scratch.shape, ground, mapping.num_classes)
+        areas = areas.corrected(validation)
+        beside.result()
+    made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
+    write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
+    if zones is not None and options.zones is not None:
+        by_zone, covered = measure_zones(zones, labels, source, ground, validation, mapping)
+        write_zones(made, options.zones, by_zone, covered, mapping, ground.basis, tags, made_by)
+    if options.polygons:
+        smallest = min_pixels(options.min_area, ground)
+        sieved = scratch.folder / "sieved.raw"
+        write_polygons(
+            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, tags
+        )
+    if job.mask is not None:
+        scored = score_map(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
+        write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
+        write_table(made["scores"], scores_csv(scored, mapping, made_by))
+        print_scores(job.image.path, scored, mapping)
+    # By the map itself `finished_of` knows that the others are there: it comes last.
+    for kind in sorted(made, key="classes".__eq__):
+        with atomic_path(job.files[kind]) as final:
+            made[kind].replace(final)
+    return job.prediction(areas, ground.basis, far)
