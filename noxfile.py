@@ -53,7 +53,7 @@ def tutorial(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks of speed, under twenty minutes; names of some of them may follow."""
     session.install("-e", ".[dev,bench]")
-    session.run("python", "benchmarks/bench.py", *session.posargs)
+    session.run("python", "benchmarks/speed/all.py", *session.posargs)
 
 
 @nox.session

@@ -2,7 +2,7 @@
 
 Two sides take turns in one process, so that whatever else the machine does hits both; a ratio is
 taken turn by turn, and its median and range are printed as a row of the table in
-docs/performance.md. `bench.py` runs every program and prints the rows together.
+docs/performance.md. `speed/all.py` runs every program and prints the rows together.
 """
 
 import os

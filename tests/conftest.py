@@ -31,9 +31,9 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    """Small networks do not gain by more, and parallel test processes lose by it."""
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    """Small networks do not gain by more; on a busy machine two wait for each other, computing."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
         text=True,
         encoding="utf-8",
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -55,6 +55,7 @@ def fail(*arguments: object, code: int = 2) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_the_whole_way_through(split_file: Path) -> None:
     """patchify, index, shard, train, eval, predict; defaults wherever there is one."""
     succeed("patchify", SAMPLES, "--out", "DATA", "--size", 128)

@@ -31,7 +31,10 @@ from salakseg.training.run_log import LOG_COLUMNS, TIMING_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Of those who work on the program.
+ASIDE = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+BENCHMARK = re.compile(r"benchmarks/[\w/]+\.(?:py|csv|md)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -89,7 +92,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[\s-]+", "-", heading.strip().lower()) for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *ASIDE], ids=lambda page: page.name)
 def test_every_link_and_picture_is_there(page: Path) -> None:
     outside = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
     for target in LINK.findall(outside):
@@ -99,6 +102,19 @@ def test_every_link_and_picture_is_there(page: Path) -> None:
         path = page.parent / name if name else page
         assert path.exists(), f"{page.name}: {target}"
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+
+
+def test_every_benchmark_that_a_page_names_is_there() -> None:
+    named = {name for page in [*PAGES, *ASIDE] for name in BENCHMARK.findall(text_of(page))}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_benchmark_has_its_claim_in_the_table() -> None:
+    told = set(
+        re.findall(r"(?:speed|quality|reliability)/\w+\.py", text_of(ROOT / "benchmarks/README.md"))
+    )
+    programs = (ROOT / "benchmarks").glob("*/*.py")
+    assert told == {f"{path.parent.name}/{path.name}" for path in programs}
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:

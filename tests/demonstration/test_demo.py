@@ -52,6 +52,7 @@ def test_stopped_while_drawing_it_begins_again(
     assert len(list((tmp_path / "new" / "DATA").rglob("*.png"))) == 16 + 9
 
 
+@pytest.mark.slow
 def test_the_whole_way(farm: Path) -> None:
     said = succeed("demo", "--out", farm, "--num-steps", 4)
     assert f'$ cd "{farm}"' in said

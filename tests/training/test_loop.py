@@ -45,6 +45,22 @@ def small_run(shards: Path, **options: Any) -> dict[str, Any]:
     return train(**(defaults | options))
 
 
+@pytest.fixture(scope="module")
+def whole_run(shards_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished `small_run`, not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        patch.setenv("WANDB_MODE", "disabled")
+        small_run(shards_dir)
+        return Path("checkpoints").resolve()
+
+
+@pytest.fixture
+def finished(whole_run: Path, tmp_path: Path) -> None:
+    """`checkpoints/` is a copy of it."""
+    shutil.copytree(whole_run, tmp_path / "checkpoints")
+
+
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     return dict(torch.load(path, weights_only=True)["state"])
 
@@ -98,6 +114,16 @@ def test_the_family_of_files(shards_dir: Path, capsys: pytest.CaptureFixture[str
         assert key in content
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Which share the work: the bits are the same all the same."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_threads")
 def test_a_resumed_run_ends_with_the_same_bits(shards_dir: Path) -> None:
     whole, parted = Path("whole"), Path("parted")
     small_run(shards_dir, checkpoint_dir=whole)
@@ -112,8 +138,8 @@ def test_a_resumed_run_ends_with_the_same_bits(shards_dir: Path) -> None:
     assert (whole / "log.csv").read_bytes() == (parted / "log.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_run_killed_before_its_final_model_gets_the_same_one(shards_dir: Path) -> None:
-    small_run(shards_dir)
     final = Path("checkpoints/final_model.pth")
     expected = final.read_bytes()  # with the scores of the last evaluation
     final.unlink()
@@ -121,11 +147,11 @@ def test_a_run_killed_before_its_final_model_gets_the_same_one(shards_dir: Path)
     assert final.read_bytes() == expected
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_resumed_run_keeps_its_number_of_threads_and_gives_back_ours(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = torch.get_num_threads()
-    small_run(shards_dir)
     seen: list[int] = []
     original = loop.Step.__call__
 
@@ -622,6 +648,7 @@ def test_an_evaluation_is_broken_off_and_done_again(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+@pytest.mark.slow
 def test_sigterm_to_the_whole_group_of_a_run_with_readers_loses_nothing(shards_dir: Path) -> None:
     small_run(shards_dir, checkpoint_dir=Path("whole"), num_steps=30, eval_every=100)
     options = ["--generator", "tiny", "--encoder-weights", "none", "--num-steps", "30"]
@@ -741,8 +768,9 @@ def test_a_checkpoint_is_never_replaced_by_one_with_nan(
     assert read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))["iteration"] == 2
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_a_run_ends_with_the_same_bits(shards_dir: Path) -> None:
-    # The long form is benchmarks/kill_resume.py.
+    # The long form is benchmarks/reliability/kill_resume.py.
     small_run(shards_dir, checkpoint_dir=Path("whole"), num_steps=40, eval_every=20)
     options = ["--generator", "tiny", "--encoder-weights", "none", "--num-steps", "40"]
     options += ["--batch-size", "2", "--eval-every", "20", "--save-pred-every", "4"]
@@ -791,6 +819,7 @@ train(shards_dir=sys.argv[1], checkpoint_dir="killed", device="cpu",
 
 
 @pytest.mark.parametrize("name", ["latest_checkpoint.pth", "best_model.pth"])
+@pytest.mark.slow
 def test_killed_inside_a_save_a_run_ends_with_the_same_bits(shards_dir: Path, name: str) -> None:
     small_run(shards_dir, checkpoint_dir=Path("whole"), num_steps=12, eval_every=6)
     arguments = [str(shards_dir), name, str(torch.get_num_threads())]
@@ -808,10 +837,10 @@ def test_killed_inside_a_save_a_run_ends_with_the_same_bits(shards_dir: Path, na
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.usefixtures("finished")
 def test_a_damaged_checkpoint_is_passed_over_and_the_bits_are_the_same(
     shards_dir: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small_run(shards_dir)
     folder, expected = Path("checkpoints"), tensors(Path("checkpoints/final_model.pth"))
     damaged = [folder / "latest_checkpoint.pth", folder / "checkpoint_6.pth"]
     for path in damaged:

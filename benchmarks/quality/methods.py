@@ -1,6 +1,6 @@
 """What the unlabelled photographs bring: methods compared on the same photographs and steps.
 
-    python benchmarks/quality.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
+    python benchmarks/quality/methods.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
 
 `dubai` holds `images/`, `masks/`, `class_mapping.csv` and three splits of the 56 photographs
 (`protocol.csv`, `protocol_b.csv`, `protocol_c.csv`: 8 `train`, 8 `val`, 40 `unlabeled`). Run 0 is
@@ -292,7 +292,7 @@ def main() -> None:
     parser = arguments()
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--runs", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "quality.csv")
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "methods.csv")
     parser.add_argument("--no-unlabeled", dest="score_unlabeled", action="store_false")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("ARM", "RUN"), help=argparse.SUPPRESS)

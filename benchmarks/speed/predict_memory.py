@@ -1,6 +1,6 @@
 """Peak memory of a prediction at 1, 10 and 100 times the pixels, and that a killed one goes on.
 
-    python benchmarks/predict_memory.py [PHOTOS]
+    python benchmarks/speed/predict_memory.py [PHOTOS]
 
 Makes orthomosaics by laying photographs (the tests' samples, or those in PHOTOS) side by side,
 predicts each with `tiny` in a process of its own, and prints its peak resident memory and speed.
@@ -17,19 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from affine import Affine
-from rasterio.windows import Window
-from samples import SAMPLES, random_model
 
 from salakseg.classes import packaged_class_mapping
 from salakseg.imagery.photo import IMAGE_SUFFIXES, read_photo
 from salakseg.model.names import TINY_GENERATOR
 
-TILE = 512
-CRS = {
-    "utm": ("EPSG:32749", Affine(0.1, 0, 434_000, 0, -0.1, 9_160_000)),
-    "degrees": ("EPSG:4326", Affine(1e-6, 0, 110.4, 0, -1e-6, -7.6)),
-}
+sys.path.append(str(Path(__file__).parents[1]))
+from samples import CRS, SAMPLES, make_mosaic, random_model
+
 PREDICT = """
 import resource, sys
 import torch
@@ -83,26 +78,6 @@ def main() -> None:
         print(f"the rest took {time.perf_counter() - begin:.0f} s")
         name = f"{path.stem}_classes.tif"
         print("same map:", same(work / "maps" / name, work / "killed" / "maps" / name))
-
-
-def make_mosaic(path: Path, photos: list[np.ndarray], side: int, crs: str) -> None:
-    """A tiled GeoTIFF of side × side pixels, of pieces of the photographs in turn."""
-    name, transform = CRS[crs]
-    rng = np.random.default_rng(0)
-    with rasterio.open(
-        path, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", crs=name,
-        transform=transform, tiled=True, blockxsize=TILE, blockysize=TILE, compress="lzw",
-        photometric="rgb", bigtiff="IF_SAFER",
-    ) as raster:  # fmt: skip
-        for row in range(0, side, TILE):
-            for column in range(0, side, TILE):
-                photo = photos[rng.integers(len(photos))]
-                repeats = [-(-TILE // length) for length in photo.shape[:2]]
-                piece = np.tile(photo, (*repeats, 1))[: side - row, : side - column][:TILE, :TILE]
-                raster.write(
-                    np.moveaxis(piece, 2, 0),
-                    window=Window(column, row, piece.shape[1], piece.shape[0]),
-                )
 
 
 def predict(image: Path, work: Path, device: str, kill_at: int) -> int:

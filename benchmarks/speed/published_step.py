@@ -1,6 +1,6 @@
 """Claim: an S4GAN iteration takes half the time of the published loop's, or less.
 
-    python benchmarks/published_step.py
+    python benchmarks/speed/published_step.py
 
 The published iteration is written here afresh from Mittal et al. 2019, the way that the public
 training loops run it: float32 in NCHW, a forward of G each for labelled and unlabelled images, four
@@ -28,6 +28,7 @@ Patches are those of the test samples, of 128 pixels, resized for another `--pat
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -37,9 +38,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from claims import HEAD, ratios, report, take_turns
 from numpy.typing import NDArray
-from samples import pack_samples
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,6 +51,10 @@ from salakseg.model.generator import Generator, create_generator
 from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
 from salakseg.training.step import Step
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import HEAD, ratios, report, take_turns
+from samples import pack_samples
 
 GOAL = 2.0
 LAMBDA_FM, LAMBDA_ST = 0.1, 1.0

@@ -1,7 +1,7 @@
 """What a prediction costs beyond the network, and against MONAI's sliding window.
 
     pip install -e ".[bench]"
-    python benchmarks/predict_speed.py
+    python benchmarks/speed/predict_speed.py
 
 `salakseg.predict` of an orthomosaic, from the GeoTIFF to all files of its map, takes turns with the
 bare forward passes of the network over the same tiles in the same batches. Then the sweep alone,
@@ -12,6 +12,7 @@ Random weights; `tiny` costs next to nothing, so its rows show what there is bes
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from claims import ratios, report, take_turns
 from numpy.typing import NDArray
-from predict_memory import make_mosaic
-from samples import REALISTIC, SAMPLES, random_model
 from torch import Tensor
 
 import salakseg
@@ -35,6 +33,10 @@ from salakseg.imagery.raster import ImageSource, Pixels
 from salakseg.mapping.classify import classify, default_batch_size
 from salakseg.model.names import TINY_GENERATOR
 from salakseg.model.weights import Model, load_model
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import ratios, report, take_turns
+from samples import REALISTIC, SAMPLES, make_mosaic, random_model
 
 OVERLAP = 0.25
 

@@ -1,6 +1,6 @@
 """Every benchmark of speed, one after the other, and one table of what they claim.
 
-    python benchmarks/bench.py [NAME…]
+    python benchmarks/speed/all.py [NAME…]
 
 What a program says is shown as it comes, and its rows once more at the end, all together.
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
 from claims import HEAD
 
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,6 @@
 """Does `predict` tell images unlike everything labelled from others, and do errors grow with it?
 
-    python benchmarks/applicability.py MODEL --near PHOTOS --far FOLDER FOLDER …
+    python benchmarks/reliability/applicability.py MODEL --near PHOTOS --far FOLDER FOLDER …
 
 MODEL is a `final_model.pth`; PHOTOS holds `images/` and `masks/` of the same place that the model
 was not trained on; each FOLDER images of other places. Prints of each the share of its images'

@@ -1,7 +1,7 @@
 """Claims: `index` lists as fast as the disk does, reads masks about as fast as they can be decoded,
 and a second run over unchanged files takes a fifth of the first.
 
-    python benchmarks/index_scale.py [--images N]
+    python benchmarks/speed/index_scale.py [--images N]
 
 Draws a tree of small PNG files in the Salak layout (370,647 images and 12,856 masks, or N images in
 the same proportions; masks are crops of the test samples'), and prints the ratios and the peak
@@ -14,21 +14,24 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from claims import drop_pages, peak_memory, ratios, report, seconds, take_turns
 from PIL import Image
-from samples import SAMPLES, png, with_note
 
 from salakseg.classes import read_class_mapping
 from salakseg.data.folders import find_folders
 from salakseg.data.index import index
 from salakseg.data.mask_checks import MASKS_A_CHUNK, check_masks
 from salakseg.data.workers import worker_processes
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import drop_pages, peak_memory, ratios, report, seconds, take_turns
+from samples import SAMPLES, png, with_note
 
 # Folder → images, masks.
 SALAK = {

@@ -1,6 +1,6 @@
 """Kill a training at random moments, resume it, and compare the bits with an unbroken run's.
 
-    python benchmarks/kill_resume.py --kills 50
+    python benchmarks/reliability/kill_resume.py --kills 50
 
 Trains `tiny` on the test samples in processes of their own, with saves so frequent that many kills
 fall into one, and prints a row a run: kills, and whether the final model, the best model and
@@ -17,6 +17,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
 from samples import pack_samples
 
 COMPARED = ("final_model.pth", "final_model_D.pth", "best_model.pth", "log.csv")

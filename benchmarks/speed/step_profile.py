@@ -1,6 +1,6 @@
 """Where the time of an S4GAN iteration goes, part by part.
 
-    python benchmarks/step_profile.py [--generator NAME]
+    python benchmarks/speed/step_profile.py [--generator NAME]
 
 CPU milliseconds on one thread, as `salakseg train` runs the step on this CPU (batch of 4, the test
 samples' patches of 128 pixels, random weights): of each network's passes, of the losses, of
@@ -9,6 +9,7 @@ augmentation, and of what is left. A part's time is without that of parts inside
 
 import argparse
 import functools
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from samples import pack_samples
 
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream
@@ -27,6 +27,9 @@ from salakseg.model.names import DEFAULT_GENERATOR
 from salakseg.training import step as step_module
 from salakseg.training.options import S4GAN, Recipe
 from salakseg.training.step import Step
+
+sys.path.append(str(Path(__file__).parents[1]))
+from samples import pack_samples
 
 FUNCTIONS = {
     "augmentation": ("weak_view", "color_view", "cutmix"),

@@ -1,7 +1,7 @@
 """How often the interval of `predict`'s areas holds the truth.
 
-    python benchmarks/intervals.py
-    python benchmarks/intervals.py --model final_model.pth --photos FOLDER
+    python benchmarks/reliability/intervals.py
+    python benchmarks/reliability/intervals.py --model final_model.pth --photos FOLDER
 
 Without a model: photographs made up, each with shares and errors of its own, a new one judged by
 the errors of so many others. With one: photographs with masks (FOLDER/images, FOLDER/masks) that it

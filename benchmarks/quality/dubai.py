@@ -1,6 +1,6 @@
 """The whole way on the 56 aerial photographs of Dubai: what it scores, against the commonest class.
 
-    python benchmarks/dubai.py PATH/TO/dubai --generator tiny --encoder-weights none
+    python benchmarks/quality/dubai.py PATH/TO/dubai --generator tiny --encoder-weights none
 
 `dubai` holds `images/`, `masks/`, `class_mapping.csv` and `protocol.csv` (`base_image,split`).
 Writes into the working directory what the commands write, and prints validation mIoU beside that of

@@ -1,6 +1,6 @@
 """Claims: the training stream costs little more than decoding and outruns a loader of single files.
 
-    python benchmarks/stream.py [--patches N]
+    python benchmarks/speed/stream.py [--patches N]
 
 Cuts N patches of 256 pixels from the test samples (PNG, every one labelled), indexes and packs
 them, and compares batches of `TrainingStream` (uint8, not yet augmented) with
@@ -18,6 +18,7 @@ import argparse
 import io
 import os
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,10 +28,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import webdataset
-from claims import drop_pages, ratios, report, take_turns
 from numpy.typing import NDArray
 from PIL import Image
-from shard_tar import draw_patches
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg, decode_png
@@ -39,6 +38,10 @@ import salakseg
 from salakseg.data.augment import color_view, weak_view
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import TrainingStream
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import drop_pages, ratios, report, take_turns
+from samples import draw_patches
 
 BATCH = 16
 TURNS = 3

@@ -1,6 +1,6 @@
 """Whether a long training grows: memory and open files of its process, early and at the end.
 
-    python benchmarks/long_run.py
+    python benchmarks/reliability/long_run.py
 
 Trains `tiny` on the test samples in a process of its own, with evaluations, saves and log lines as
 in a real run, looks at it twice a second, and prints one line: medians over the 1,000 iterations
@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+sys.path.append(str(Path(__file__).parents[1]))
 from samples import pack_samples
 
 WARM_UP, SPAN = 500, 1000

@@ -1,7 +1,7 @@
 """The share of an evaluation that counting takes, and our confusion matrix against torchmetrics'.
 
     pip install -e ".[bench]"
-    python benchmarks/eval_speed.py
+    python benchmarks/speed/eval_speed.py
 
 Scores a network (random weights) on 256-pixel patches of the samples. The clock runs inside: the
 pass of `salakseg.evaluate` from its first patch to its last, and in it all that counts (confusion
@@ -11,6 +11,7 @@ the report that follow the pass cost the same for any number of patches, and are
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from claims import ratios, report, take_turns
 from predict_speed import wait
-from samples import REALISTIC, SAMPLES, pack_samples, random_model
 
 import salakseg
 from salakseg.console import console
@@ -30,6 +29,10 @@ from salakseg.device import select_device
 from salakseg.evaluation import shard_split
 from salakseg.metrics import confusion_matrix
 from salakseg.model.names import TINY_GENERATOR
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import ratios, report, take_turns
+from samples import REALISTIC, SAMPLES, pack_samples, random_model
 
 ROLES = ("train", *["val"] * 7)
 SALAK_VAL = 2571  # patches: a fifth of the labelled ones of the Salak data

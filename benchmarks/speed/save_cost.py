@@ -1,6 +1,6 @@
 """What a save costs the training loop: its own time, and what it slows the iterations beside it.
 
-    python benchmarks/save_cost.py
+    python benchmarks/speed/save_cost.py
 
 Runs S4GAN iterations of the default network (random weights, 128-pixel test samples) with and
 without a save of the whole family of files in turn, and prints the extra time of a save as a share
@@ -9,13 +9,12 @@ of the 100 iterations between two saves.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from claims import report
-from samples import pack_samples
 
 from salakseg.data.shards import read_shards
 from salakseg.data.stream import TrainingStream
@@ -27,6 +26,10 @@ from salakseg.training.checkpoint import LATEST, checkpoint_file, model_files
 from salakseg.training.options import S4GAN, Recipe
 from salakseg.training.saver import Saver
 from salakseg.training.step import Step
+
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import report
+from samples import pack_samples
 
 SAVE_EVERY = 100
 

@@ -1,6 +1,6 @@
 """How long the command line takes to answer, and training to begin.
 
-    python benchmarks/start_up.py
+    python benchmarks/speed/start_up.py
 
 `salakseg --help` and `salakseg index --help`, each a new process, take turns with a Python that
 does nothing. Then training: from the call to the first iteration, on the samples, torch and the
@@ -16,10 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from salakseg.console import console
+
+sys.path.append(str(Path(__file__).parents[1]))
 from claims import report, take_turns
 from samples import REALISTIC, pack_samples
-
-from salakseg.console import console
 
 HELP_GOAL = 0.3
 TRAIN_GOAL = 5.0

@@ -1,6 +1,6 @@
 """How often `eval --against` calls two methods different that are not, and finds those that are.
 
-    python benchmarks/verdicts.py
+    python benchmarks/reliability/verdicts.py
 
 Makes up the tallies of models on the same photographs: what is hard about a photograph is common
 to all, each model has luck of its own (by class, and by photograph). Prints how often a difference

@@ -1,9 +1,9 @@
 """Which photographs to label: `suggest` against random choices, on the same pool and steps.
 
-    python benchmarks/selection.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
+    python benchmarks/quality/selection.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
 
 The pool is the 48 `train` and `unlabeled` photographs of rotation a of `dubai`
-(see quality.py), none of them labelled at first; each arm chooses as many as the budget allows,
+(see methods.py), none of them labelled at first; each arm chooses as many as the budget allows,
 the network is trained on their masks (and, with `--method s4gan`, on the other photographs), and
 scored on every pixel of the 8 `val` photographs (`miou`), and of all that have no label
 (`miou_rest`): these 8 and what is left of the pool, which is what a person wants mapped.
@@ -14,7 +14,7 @@ on the first 4 of these; `entropy`, with that model, the photographs it is most 
 trained with seed n; the arms that draw nothing are the same choice with several seeds.
 
 A row a run is appended to `--results`; runs that are there are not done again, an interrupted one
-goes on from its checkpoint. One run at a time: `--jobs` is for quality.py. `--coverage-only` trains
+goes on from its checkpoint. One run at a time: `--jobs` is for methods.py. `--coverage-only` trains
 nothing: it compares the coverage of the first 8 suggested with that of 300 random choices, of 300
 of one photograph a scene, and of the three rotations' `train`.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from quality import (
+from methods import (
     HERE,
     ROTATIONS,
     append_row,

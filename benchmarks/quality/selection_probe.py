@@ -1,6 +1,6 @@
 """Which photographs to label, by a linear probe: thousands of choices instead of a dozen trainings.
 
-    python benchmarks/selection_probe.py PATH/TO/dubai --encoder-weights efficientnet_lite0.pth
+    python benchmarks/quality/selection_probe.py PATH/TO/dubai --encoder-weights lite0.pth
 
 A training takes minutes and differs from its repetition by a point of mIoU, so `selection.py` can
 try few choices. Here the encoder stays as ImageNet left it, and what is trained on the labelled
@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from methods import ROTATIONS, pack
 from numpy.typing import NDArray
-from quality import ROTATIONS, pack
 from rich.progress import track
 from torch.nn import functional
 

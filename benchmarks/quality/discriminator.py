@@ -1,6 +1,6 @@
 """What the discriminator knows: the map, or the image?
 
-    python benchmarks/discriminator.py
+    python benchmarks/quality/discriminator.py
 
 Trains `tiny` on the test samples and then shows D *drawn* maps: of labelled images that it learnt
 from, of validation images that it has never seen, and of unlabelled ones, whose masks training did
@@ -10,12 +10,12 @@ matching is, in eight parts of the run. A few minutes a run.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from samples import ROLES, pack_samples
 
 from salakseg.data.augment import to_float
 from salakseg.data.shards import Shards, read_shards
@@ -25,6 +25,9 @@ from salakseg.model.names import TINY_GENERATOR
 from salakseg.training.losses import drawn_class_maps
 from salakseg.training.options import PAPER_THRESHOLD, S4GAN, S4GAN_PAPER, Recipe
 from salakseg.training.step import LOSS_NAMES, Step
+
+sys.path.append(str(Path(__file__).parents[1]))
+from samples import ROLES, pack_samples
 
 BATCH, LAMBDA_FM = 4, 0.1
 SPLITS = ("train", "val", "unlabeled")

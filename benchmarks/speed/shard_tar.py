@@ -1,6 +1,6 @@
 """Claim: `shard`, with all its checks, packs at 0.8 of the speed of plain `tar` or faster.
 
-    python benchmarks/shard_tar.py [--patches N]
+    python benchmarks/speed/shard_tar.py [--patches N]
 
 Cuts N patches of 256 pixels from the test samples' photographs (PNG, each with bytes of its own;
 one in 25 has a mask), indexes them, and packs them with `shard` on all cores and with `tar cf` in
@@ -14,49 +14,18 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from claims import drop_pages, peak_memory, ratios, report, seconds
-from PIL import Image
-from samples import SAMPLES, png, with_note
-
 import salakseg
 
-SIZE = 256
-LABELLED = 25  # one patch in so many has a mask; in the Salak data one in 29
-STEP = 64  # pixels between crops
+sys.path.append(str(Path(__file__).parents[1]))
+from claims import drop_pages, peak_memory, ratios, report, seconds
+from samples import draw_patches
+
 SHARD_MB = 64
 TURNS = 3
-
-
-def draw_patches(data: Path, count: int, labelled: int = LABELLED) -> int:
-    """Write `count` patches, one in `labelled` with a mask; the number of bytes."""
-    crops = []
-    for path in sorted((SAMPLES / "images").iterdir()):
-        with Image.open(path) as photo, Image.open(SAMPLES / f"masks/{path.stem}.png") as mask:
-            colors = mask.convert("RGB")
-            for top in range(0, photo.height - SIZE + 1, STEP):
-                for left in range(0, photo.width - SIZE + 1, STEP):
-                    box = (left, top, left + SIZE, top + SIZE)
-                    crops.append((png(photo.crop(box)), png(colors.crop(box))))
-    for name in ("images", "masks"):
-        (data / name).mkdir(parents=True)
-    shutil.copy(SAMPLES / "class_mapping.csv", data)
-    written = 0
-    bases = []
-    for number in range(count):
-        image, labels = crops[number % len(crops)]
-        base, place = divmod(number, 330)
-        name = f"DJI_{base:04d}_patch_{place // 22:03d}_{place % 22:03d}.png"
-        written += (data / "images" / name).write_bytes(with_note(image, str(number)))
-        if number % labelled == 0:
-            written += (data / "masks" / name).write_bytes(labels)
-        if place == 0:
-            bases.append(f"DJI_{base:04d},train")
-    # Nothing is held out, so that both sides pack the same patches.
-    (data / "split.csv").write_text("\n".join(["base_image,split", *bases]), encoding="utf-8")
-    return written
 
 
 def pack(index: Path, out: Path) -> None:

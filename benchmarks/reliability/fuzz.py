@@ -1,6 +1,6 @@
 """Damage files at random and give them to every command: a right result or one clear line.
 
-    python benchmarks/fuzz.py [--inputs 300] [--seed 0] [--only predict]
+    python benchmarks/reliability/fuzz.py [--inputs 300] [--seed 0] [--only predict]
 
 Each input is one file of a small working directory (photographs, patches, masks, rasters, tables,
 shards, checkpoints, layers), cut short, overwritten, mixed up or replaced, and each command that
@@ -19,6 +19,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import tarfile
 import tempfile
 import time
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
 from samples import SAMPLES, pack_samples
 
 MOST_SECONDS = 120.0

@@ -1,6 +1,6 @@
 """Linear ramps against Gaussian weights against none, where tiles of a map overlap.
 
-    python benchmarks/blending.py PHOTOS MODEL --split-file PHOTOS/protocol.csv
+    python benchmarks/quality/blending.py PHOTOS MODEL --split-file PHOTOS/protocol.csv
 
 PHOTOS has `images/` and `masks/`; of a split file (`base_image,split`) the validation photographs
 are taken. Each tile goes through the network once; its probabilities are then blended in three

@@ -1,6 +1,6 @@
 """Ranking the photographs of the real data set's size: time and peak memory.
 
-    python benchmarks/suggest_scale.py
+    python benchmarks/speed/suggest_scale.py
 
 Makes up half-precision features of 370,647 patches of 1,500 photographs (each photograph is a
 mixture of a few of 400 kinds of ground), 12,856 of them labelled, on disk as `suggest` keeps them,
