@@ -1,12 +1,13 @@
 """Is this tree faster than another commit, or slower? The same work with both, in turns.
 
-    python benchmarks/against.py COMMIT [step map masks shard] [--turns 5]
+    python benchmarks/against.py COMMIT [step step-fpn step-deeplab map masks shard] [--turns 5]
 
 COMMIT is laid out by `git worktree` for as long as it takes. A turn is a new process of this file
 with `PYTHONPATH` one tree, then the other; it does the work once to warm up and once by the clock.
 So of `salakseg` only functions of its `__all__` are called, which other commits have as well:
 
 - `step`: a training of `tiny`, 100 iterations, from its start to its last file;
+- `step-fpn`, `step-deeplab`: 20 iterations of an FPN on EfficientNet-Lite0, of the default network;
 - `map`: `predict` of 4 megapixels with `tiny`;
 - `masks`: `index`, for the first time, of 800 patches with a mask each;
 - `shard`: packing these.
@@ -24,10 +25,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from claims import HEAD, ratios, report
-from samples import SAMPLES, draw_patches, make_mosaic, pack_samples
+from samples import REALISTIC, SAMPLES, draw_patches, make_mosaic, pack_samples
 
 import salakseg
 
@@ -36,12 +38,12 @@ PATCHES, SIDE, STEPS = 800, 2000, 100
 SAID = "took "
 
 
-def trained(work: Path, shards: Path, steps: int) -> Path:
-    """A folder with a finished training of `tiny`."""
+def trained(work: Path, shards: Path, steps: int, generator: str = "tiny") -> Path:
+    """A folder with a finished training."""
     salakseg.train(
         shards_dir=shards,
         checkpoint_dir=work / "run",
-        generator="tiny",
+        generator=generator,
         encoder_weights="none",
         num_steps=steps,
         batch_size=4,
@@ -52,10 +54,10 @@ def trained(work: Path, shards: Path, steps: int) -> Path:
     return work / "run"
 
 
-def step(work: Path) -> Callable[[], object]:
+def step(work: Path, steps: int = STEPS, generator: str = "tiny") -> Callable[[], object]:
     """Training."""
     shards = pack_samples(work)
-    return lambda: trained(work, shards, STEPS)
+    return lambda: trained(work, shards, steps, generator)
 
 
 def map_(work: Path) -> Callable[[], object]:
@@ -93,7 +95,14 @@ def shard(work: Path) -> Callable[[], object]:
     return pack
 
 
-WORKS = {"step": step, "map": map_, "masks": masks, "shard": shard}
+WORKS = {
+    "step": step,
+    "step-fpn": partial(step, steps=20, generator=REALISTIC),
+    "step-deeplab": partial(step, steps=20, generator="deeplabv3plus-resnet50"),
+    "map": map_,
+    "masks": masks,
+    "shard": shard,
+}
 
 
 def one_turn(name: str) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from salakseg.errors import InputError
+from salakseg.model.cpu_kernels import fast_kernels
 from salakseg.model.deeplabv2 import DeepLabV2
 from salakseg.model.names import DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR
 from salakseg.model.torch_files import read_weights, unfit
@@ -70,7 +71,7 @@ class Generator(nn.Module):
         if right or below:
             x = functional.pad(x, (0, right, 0, below), mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
-        with deterministic_upsampling(x.device):
+        with fast_kernels(x.device), deterministic_upsampling(x.device):
             if self.training and len(x) == 1:
                 with _single_values_bearable(self.network):
                     logits: Tensor = self.network(x)

@@ -28,7 +28,6 @@ class Part(StrEnum):
 
     CUTMIX = "cutmix"
     LABELED_CUTMIX = "labelled-cutmix"
-    TEACHER_FLIP = "teacher-flip"
     STRONG_COLOR = "strong-colour"
     PIXEL_TRUST = "pixel-trust"
     IMAGE_TRUST = "image-trust"
@@ -193,7 +192,6 @@ class Recipe:
     And of `s4gan` alone:
 
     Attributes:
-        teacher_flip: whether the teacher's labels are the mean of two looks, one mirrored.
         strong_color: strength of the strong view's colours and blur; see `augment.color_view`.
         cutmix, labeled_cutmix: whether the strong view shows rectangles of other unlabelled images,
             and of labelled ones.
@@ -211,7 +209,6 @@ class Recipe:
     lambda_fm: float
     seed: int
     pretrained: bool
-    teacher_flip: bool = True
     strong_color: float = 1.0
     cutmix: bool = True
     labeled_cutmix: bool = True
@@ -225,7 +222,6 @@ class Recipe:
 LEFT_OUT: dict[Part, dict[str, Any]] = {
     Part.CUTMIX: {"cutmix": False},
     Part.LABELED_CUTMIX: {"labeled_cutmix": False},
-    Part.TEACHER_FLIP: {"teacher_flip": False},
     Part.STRONG_COLOR: {"strong_color": LABELED_COLOR},
     Part.PIXEL_TRUST: {"kept_pixels": 1.0},
     Part.IMAGE_TRUST: {"accepted_images": 1.0, "threshold_st": None},

@@ -44,6 +44,7 @@ from salakseg.training.losses import (
 from salakseg.training.options import LABELED_COLOR, S4GAN_PAPER, SUPERVISED, Recipe
 from salakseg.training.schedules import learning_rate_factor, self_training_ramp, teacher_decay
 from salakseg.training.trust import (
+    DISCRIMINATOR,
     ImageTrust,
     PixelTrust,
     Probe,
@@ -292,16 +293,14 @@ class Step:
         """The teacher labels the weak view, two judges say what to trust, the strong view hides."""
         assert self.discriminator is not None
         recipe = self.recipe
-        looks = torch.cat([weak.x, weak.x.flip(-1)]) if recipe.teacher_flip else weak.x
         with self._autocast():
-            p_teacher = _float32(self.teacher(looks)).softmax(1)  # (U or 2 U, K, P, P)
-        if recipe.teacher_flip:
-            upright, mirrored = p_teacher.chunk(2)
-            p_teacher = (upright + mirrored.flip(-1)) / 2
+            p_teacher = _float32(self.teacher(weak.x)).softmax(1)  # (U, K, P, P)
         confidence, labels = p_teacher.max(1)  # (U, P, P)
         pseudo = _pseudo_labels(labels, weak.valid)
 
-        score, _ = self._looks(weak.x, p_teacher, weak.valid)
+        score = None
+        if self.image_trust.judge == DISCRIMINATOR:
+            score, _ = self._looks(weak.x, p_teacher, weak.valid)
         accepted = self.image_trust.accepted(score, mean_confidence(confidence, weak.valid))  # (U,)
         trust = self.pixel_trust.trusted(confidence, pseudo) & accepted[:, None, None]
 

@@ -91,11 +91,12 @@ class ImageTrust:
         # NaN: not filled yet.
         self.recent = torch.full((SCORE_WINDOW,), torch.nan, device=device)
 
-    def accepted(self, discriminator_scores: Tensor, confidence: Tensor) -> Tensor:
+    def accepted(self, discriminator_scores: Tensor | None, confidence: Tensor) -> Tensor:
         """Judge a batch.
 
         Args:
-            discriminator_scores: logits (B,) of D on image and teacher's map.
+            discriminator_scores: logits (B,) of D on image and teacher's map; of no use, and
+                may be None, where confidence is the judge.
             confidence: float32 (B,), `mean_confidence` of the teacher's map; an image without
                 ground, where it is NaN, is neither accepted nor remembered.
 
@@ -104,6 +105,7 @@ class ImageTrust:
         """
         scores = confidence
         if self.judge == DISCRIMINATOR:
+            assert discriminator_scores is not None
             # In float32 first: close to 1, bfloat16 has but a few numbers.
             probability = discriminator_scores.float().sigmoid()
             scores = probability.masked_fill(confidence.isnan(), torch.nan)
