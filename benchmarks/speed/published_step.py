@@ -20,8 +20,8 @@ What is compared:
   `tiny` it has a quarter of the channels, so that a ratio with `tiny` says more about D than about
   the loop. The published D, fresh here, accepts no image, which saves that loop its self-training
   loss; ours computes it anyway.
-- `s4gan` does all of that and G's work half as often again: a teacher, two forwards without
-  backwards on the unlabelled images, as they are and mirrored.
+- `s4gan` does all of that and more: a teacher, a forward without
+  backward on the unlabelled images.
 
 Patches are those of the test samples, of 128 pixels, resized for another `--patch-size`.
 """
