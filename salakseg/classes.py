@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.errors import InputError
-from salakseg.mask_numbers import (
+from salakseg.grey_masks import (
     color_in_words,
     meaning,
     nearest_rows,
     numbers_of,
 )
-from salakseg.mask_values import (
+from salakseg.mask_meaning import (
     LEAST_NUMBER,
     MOST_NUMBER,
     NO_CLASS,

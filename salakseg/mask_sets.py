@@ -9,7 +9,7 @@ import numpy as np
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping, labels_of_colors
 from salakseg.errors import InputError
-from salakseg.mask_numbers import (
+from salakseg.grey_masks import (
     JPEG_COLOR_DISTANCE,
     TWO_CLASSES,
     Numbers,
@@ -19,7 +19,7 @@ from salakseg.mask_numbers import (
     reads_colors,
     too_near_for_jpeg,
 )
-from salakseg.mask_values import (
+from salakseg.mask_meaning import (
     MOST_NUMBER,
     MUCH,
     NEARLY_ALL,

@@ -12,12 +12,12 @@ from salakseg.classes import (
     read_mask,
 )
 from salakseg.errors import InputError
-from salakseg.mask_numbers import Numbers
+from salakseg.grey_masks import Numbers
 from salakseg.mask_sets import read_otherwise, understand_masks, understood_files
 from salakseg.masks import BLACK, WHITE
 from tests.test_classes import BINARY, MAPPING
 from tests.test_classes import TWO as LAND_AND_PALM
-from tests.test_mask_numbers import (
+from tests.test_grey_masks import (
     BLACK_AND_WHITE,
     ROAD,
     ROWS,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from salakseg.classes import IGNORE_INDEX, read_class_mapping, read_mask
 from salakseg.device import select_device
 from salakseg.imagery.photo import read_photo
-from salakseg.imagery.windows import Axis, plan_axis
+from salakseg.imagery.tiles import Axis, plan_axis
 from salakseg.model.weights import Model, load_model
 
 BLENDS = ("none", "linear", "gaussian")

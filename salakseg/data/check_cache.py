@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.
 TOO_NEW = 2_000_000_000  # nanoseconds
 CODE = (
-    *("masks.py", "mask_numbers.py", "classes.py", "files.py"),
+    *("masks.py", "grey_masks.py", "classes.py", "files.py"),
     *("data/image_checks.py", "data/mask_checks.py"),
 )
 FASTEST = 1  # gzip's level

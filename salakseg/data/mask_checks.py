@@ -26,9 +26,9 @@ from salakseg.classes import (
 )
 from salakseg.data.image_checks import reason, valid_pixels
 from salakseg.data.workers import Workers
+from salakseg.grey_masks import Numbers, meaning, numbers_of
 from salakseg.imagery.decode import UPRIGHT, exif_orientation
 from salakseg.imagery.photo import TIFF_SUFFIXES
-from salakseg.mask_numbers import Numbers, meaning, numbers_of
 from salakseg.masks import StoredMask, open_mask
 
 MAX_COLORS_LISTED = 5

@@ -13,21 +13,21 @@ from salakseg.data.image_checks import ImageCheck
 from salakseg.data.mask_checks import MaskCheck, MaskItem, numbers_in
 from salakseg.data.problems import SHOWN, Problems, first_of, plural
 from salakseg.errors import InputError
-from salakseg.mask_numbers import (
+from salakseg.grey_masks import (
     JPEG_COLOR_DISTANCE,
     Numbers,
     meaning,
     reads_colors,
     too_near_for_jpeg,
 )
-from salakseg.mask_sets import understood_numbers
-from salakseg.mask_values import (
+from salakseg.mask_meaning import (
     MOST_NUMBER,
     in_words,
     parse_values,
     row_numbers,
     too_much_unknown,
 )
+from salakseg.mask_sets import understood_numbers
 
 NO_CLASS_IN_IT = "mask without a class"
 

@@ -15,12 +15,12 @@ from salakseg.console import console
 from salakseg.data.patch_names import composed
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
+from salakseg.grey_masks import Numbers, numbers_of
 from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.imagery.photo import TIFF_SUFFIXES
 from salakseg.imagery.raster import header_of, open_image
-from salakseg.mask_numbers import Numbers, numbers_of
+from salakseg.mask_meaning import Row
 from salakseg.mask_sets import understood_numbers
-from salakseg.mask_values import Row
 from salakseg.masks import open_mask
 
 FILES_A_CHUNK = 16

@@ -17,7 +17,7 @@ from torch import Tensor
 from salakseg.classes import IGNORE_INDEX
 from salakseg.imagery.nodata import filled
 from salakseg.imagery.raster import ImageSource, Pixels
-from salakseg.imagery.windows import Axis, plan_axis
+from salakseg.imagery.tiles import Axis, plan_axis
 from salakseg.model.weights import Model
 
 # The sums of probabilities that are held at a time; the memory of a prediction follows from it.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from salakseg.imagery.nodata import filled
 from salakseg.imagery.raster import ImageSource
-from salakseg.imagery.windows import Axis, plan_axis
+from salakseg.imagery.tiles import Axis, plan_axis
 from salakseg.mapping.classify import default_batch_size, read_at
 from salakseg.model.applicability import are_beyond
 from salakseg.model.features import features_of

@@ -16,7 +16,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.place import place_of
 from salakseg.imagery.raster import ImageSource, Pixels, image_size, open_image, quiet_gdal
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
-from salakseg.imagery.windows import paste
+from salakseg.imagery.tiles import paste
 
 PLACE_COLUMNS = ("base_image", "x", "y", "width", "height", "image_width", "image_height")
 # Pixels of decoded patches that are kept while a base image is read: a hundred megabytes.

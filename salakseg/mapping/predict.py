@@ -26,7 +26,7 @@ from salakseg.files import sha256_of
 from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.nodata import require_nodata
-from salakseg.imagery.windows import plan_axis
+from salakseg.imagery.tiles import plan_axis
 from salakseg.mapping.against_mask import find_masks, require_understood
 from salakseg.mapping.area_tables import print_areas
 from salakseg.mapping.areas import Areas, validation_of

@@ -20,7 +20,7 @@ from salakseg.data.layout import LAYOUT, read_layout
 from salakseg.data.patchify_record import RECORD
 from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource, open_image
-from salakseg.imagery.windows import paste
+from salakseg.imagery.tiles import paste
 from salakseg.mapping.classify import classify
 from salakseg.mapping.mosaic import Mosaic, Patch, open_mosaic
 from salakseg.model.weights import Model

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.imagery.drawing import MARGIN, TEXT_SIZE, Picture, colorize, fit
-from salakseg.imagery.windows import paste
+from salakseg.imagery.tiles import paste
 from salakseg.model.weights import Model
 from salakseg.suggestion.originals import Photo, guess
 

@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 
 from salakseg.training.options import Recipe
+from salakseg.training.rates import self_training_ramp
 from salakseg.training.run_log import IOU_COLUMN, LOSSES, MIOUS, Row, numbers_of
-from salakseg.training.schedules import self_training_ramp
 
 REST = 0.1
 

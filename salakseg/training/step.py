@@ -42,7 +42,7 @@ from salakseg.training.losses import (
     self_training_loss,
 )
 from salakseg.training.options import LABELED_COLOR, S4GAN_PAPER, SUPERVISED, Recipe
-from salakseg.training.schedules import learning_rate_factor, self_training_ramp, teacher_decay
+from salakseg.training.rates import learning_rate_factor, self_training_ramp, teacher_decay
 from salakseg.training.trust import (
     DISCRIMINATOR,
     ImageTrust,

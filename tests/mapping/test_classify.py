@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from salakseg.imagery.raster import ImageSource
-from salakseg.imagery.windows import plan_axis
+from salakseg.imagery.tiles import plan_axis
 from salakseg.mapping import classify as classify_module
 from salakseg.mapping.classify import classify, default_batch_size
 from salakseg.model.weights import Model

@@ -13,7 +13,7 @@ from salakseg.data.index_files import Index, read_index
 from salakseg.data.patchify import patchify
 from salakseg.errors import InputError
 from salakseg.imagery.photo import read_photo
-from salakseg.imagery.windows import paste
+from salakseg.imagery.tiles import paste
 from salakseg.suggestion import originals
 from salakseg.suggestion.originals import Photo, find_photo, guess
 from tests.conftest import SAMPLES

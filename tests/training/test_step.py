@@ -15,7 +15,7 @@ from salakseg.model import upsample
 from salakseg.model.generator import Generator, create_generator
 from salakseg.training import step as step_module
 from salakseg.training.options import LEFT_OUT, Part, Recipe
-from salakseg.training.schedules import teacher_decay
+from salakseg.training.rates import teacher_decay
 from salakseg.training.step import LOSS_NAMES, Step
 
 STEPS = 20

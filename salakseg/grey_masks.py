@@ -1,6 +1,6 @@
 """Masks of one band: numbers, which a palette may give colours → rows of the class mapping.
 
-What numbers stand for (`mask_values`) holds for all masks of a data set, which tell it together
+What numbers stand for (`mask_meaning`) holds for all masks of a data set, which tell it together
 (`mask_sets`); this is how each of them is read by it.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.errors import InputError
-from salakseg.mask_values import (
+from salakseg.mask_meaning import (
     LEAST_NUMBER,
     MOST_NUMBER,
     NO_CLASS,

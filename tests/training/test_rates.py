@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from salakseg.training.schedules import learning_rate_factor, self_training_ramp, teacher_decay
+from salakseg.training.rates import learning_rate_factor, self_training_ramp, teacher_decay
 
 
 def test_the_schedule_warms_up_and_reaches_the_end_of_the_run() -> None:

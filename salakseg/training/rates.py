@@ -1,4 +1,4 @@
-"""What changes over a run: pure functions of the iteration, so that nothing has to be saved."""
+"""What changes over a run, the learning rate first; pure functions of the iteration."""
 
 from salakseg.training.options import Recipe
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from salakseg.errors import InputError
-from salakseg.imagery.windows import paste, plan_axis
+from salakseg.imagery.tiles import paste, plan_axis
 
 SIZES = [1, 2, 31, 64, 65, 100, 127, 500, 1009]
 

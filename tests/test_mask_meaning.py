@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from salakseg.errors import InputError
-from salakseg.mask_values import (
+from salakseg.mask_meaning import (
     Row,
     Understood,
     by_color_or_row,

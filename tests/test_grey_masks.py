@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salakseg.errors import InputError
-from salakseg.mask_numbers import (
+from salakseg.grey_masks import (
     Numbers,
     color_in_words,
     meaning,
