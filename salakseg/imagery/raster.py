@@ -368,11 +368,12 @@ def _blocks_in(raster: Any, row: int, column: int, height: int, width: int) -> I
             )
 
 
-def write_cog(scratch: Path, path: Path, overview_resampling: str) -> None:
-    """Turn a finished GeoTIFF into a cloud-optimised one (deflate, 512-pixel blocks, overviews).
+def write_cog(scratch: Path, path: Path, classes: bool) -> None:
+    """Turn a finished raster into a cloud-optimised GeoTIFF (deflate, 512-pixel blocks, overviews).
 
     Args:
-        overview_resampling: GDAL's name of it: "mode" for classes, "average" for quantities.
+        scratch: with overviews, or GDAL makes them.
+        classes: it holds classes, and not quantities.
 
     Raises:
         WorkError: it could not be written.
@@ -383,10 +384,13 @@ def write_cog(scratch: Path, path: Path, overview_resampling: str) -> None:
             path,
             driver="COG",
             compress="DEFLATE",
-            predictor="YES",
+            # Differences of neighbours are smaller numbers, but those of classes are no fewer. By
+            # more effort quantities get 8 % smaller, in five times the time.
+            predictor="NO" if classes else "YES",
+            level=4 if classes else 1,
             num_threads="ALL_CPUS",
             bigtiff="IF_SAFER",
-            overview_resampling=overview_resampling,
+            overview_resampling="mode" if classes else "average",
         )
     except RasterioError as error:
         raise WorkError(f"{path.name}: could not be written ({error})") from error

@@ -71,7 +71,13 @@ class Reading:
         seen = _grown(window, self.raster) if self.lossy and self.marks is not None else window
         bands = self.bands if self.marks is None else self.others
         alpha = () if self.alpha is None else (self.alpha,)
-        values = self.raster.read([*bands, *alpha], window=seen)
+        taken = [*bands, *alpha]
+        values = None
+        if self.marks is None:
+            # The bands of a pixel side by side, as most files and `pixels` have them.
+            shape = seen.height, seen.width, len(taken)
+            values = np.moveaxis(np.empty(shape, self.raster.dtypes[bands[0] - 1]), 2, 0)
+        values = self.raster.read(taken, window=seen, out=values)
         valid = np.ones(values.shape[1:], bool)
         if alpha:
             valid &= values[-1] >= self.opaque

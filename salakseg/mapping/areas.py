@@ -23,7 +23,8 @@ from salakseg.model.applicability import UNLIKE, is_far
 from salakseg.model.weights import Model
 
 SQUARE_METRES_PER_HECTARE = 10_000
-STRIP_PIXELS = 4_000_000
+# So few that what is worked out of them stays in a processor's cache.
+STRIP_PIXELS = 500_000
 # With fewer validation photographs there is no interval: in simulations it then holds too little.
 LEAST_PHOTOS = 5
 # A class with a share p is missed by a multiple of √(p (1 − p)); this is p (1 − p) of the rarest.

@@ -136,16 +136,17 @@ def _write(
     def labels(row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
         return scratch.window("labels", row, column, height, width)
 
-    with ThreadPoolExecutor(1, "write") as writer:
-        # GDAL makes the overviews on one core: this map's are made beside the rest.
-        beside = writer.submit(
-            write_raster, scratch, "confidence", made["confidence"], source, mapping, tags
-        )
-        write_raster(scratch, "labels", made["classes"], source, mapping, tags)
+    with ThreadPoolExecutor(2, "write") as writers:
+        # What GDAL and numpy do leaves the other cores to the rest.
+        rasters = [
+            writers.submit(write_raster, scratch, band, made[kind], source, mapping, tags)
+            for kind, band in (("confidence", "confidence"), ("classes", "labels"))
+        ]
         write_preview(made["preview"], labels, shrunk, mapping, ground.side, tags)
         areas = measure_areas(labels, scratch.shape, ground, mapping.num_classes)
         areas = areas.corrected(validation)
-        beside.result()
+        for raster in rasters:
+            raster.result()
     made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
     write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
     if zones is not None and options.zones is not None:

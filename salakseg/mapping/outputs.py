@@ -16,7 +16,6 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -28,16 +27,14 @@ from salakseg.imagery.raster import ImageSource, quiet_gdal, write_cog
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
 from salakseg.mapping.areas import STRIP_PIXELS, ReadLabels, strips
 from salakseg.mapping.classify import Block
-from salakseg.mapping.scratch import Scratch, make_raw, write_raw
+from salakseg.mapping.overviews import Shrink, averages, commonest, make_overviews
+from salakseg.mapping.scratch import Scratch
 from salakseg.mapping.styles import classes_qml, confidence_qml
 from salakseg.model.weights import Model
 from salakseg.version import VERSION
 
 PREVIEW_SIDE = 1000
 PREVIEW_MIN_WIDTH = 320
-# The smallest overview is no larger; and what is read at a time to make them, in pixels a side.
-OVERVIEW_SIDE = 512
-BLOCK = 2048
 # Columns of tables that are text even where all that is in them are numbers.
 TEXT_COLUMNS = ("zone", "layer", "class", "interval", "basis", "made_by")
 
@@ -94,7 +91,7 @@ def write_raster(
     """One band of the scratch as a COG or, by the suffix of `path`, as a PNG; its style beside it.
 
     "confidence" is in percent. The others hold classes of `mapping`: in colours, with names in
-    their tags and in `.aux.xml`, and overviews of the commonest class.
+    their tags and in `.aux.xml`.
     """
     classes = band != "confidence"
     style = classes_qml(mapping) if classes else confidence_qml(mapping.num_classes)
@@ -111,11 +108,11 @@ def write_raster(
         return
     # A raw file that GDAL reads through a description beside it.
     description = scratch.folder / f"{band}.vrt"
-    about = _colours(mapping) + _overviews(scratch, band) if classes else _percent(scratch)
+    about = _colours(mapping) if classes else _percent(scratch)
+    about += _overviews(scratch, band, commonest if classes else averages)
     raw = scratch.path(band)
     write_text(description, _vrt(raw, scratch.shape, about, _place(source) + _metadata(tags)))
-    # Classes have their overviews already.
-    write_cog(description, path, "average")
+    write_cog(description, path, classes)
 
 
 def png_info(tags: dict[str, str]) -> PngInfo:
@@ -187,69 +184,16 @@ def _percent(scratch: Scratch) -> str:
     return f"<Description>confidence</Description><UnitType>%</UnitType>{_metadata(statistics)}"
 
 
-def _overviews(scratch: Scratch, band: str) -> str:
-    """Make the overviews of a band of classes, each of the commonest ones in whole squares.
-
-    GDAL's "mode" lets each pixel that a square touches vote in full, and where the size is odd it
-    touches nine in place of four: scattered things are lost.
-    """
-    height, width = scratch.shape
-    steps: list[int] = []
-    while max(height, width) > OVERVIEW_SIDE << len(steps):
-        steps.append(2 << len(steps))
-    shapes = [(ceil(height / step), ceil(width / step)) for step in steps]
-    paths = [scratch.folder / f"{band}-{step}.raw" for step in steps]
-    for path, shape in zip(paths, shapes, strict=True):
-        make_raw(path, shape)
+def _overviews(scratch: Scratch, band: str, shrink: Shrink) -> str:
+    """Make the overviews of a band, and say where they are."""
+    text = ""
+    for path, shape in make_overviews(scratch, band, shrink):
         write_text(path.with_suffix(".vrt"), _vrt(path, shape, ""))
-    block = max([BLOCK, *steps])
-    for row in range(0, height if steps else 0, block):
-        for column in range(0, width, block):
-            found = commonest(scratch.window(band, row, column, block, block), steps)
-            for path, shape, step, labels in zip(paths, shapes, steps, found, strict=True):
-                write_raw(path, shape, row // step, column // step, labels)
-    return "".join(
-        f'<Overview><SourceFilename relativeToVRT="1">{path.stem}.vrt</SourceFilename>'
-        "<SourceBand>1</SourceBand></Overview>"
-        for path in paths
-    )
-
-
-def commonest(labels: NDArray[np.uint8], steps: Sequence[int]) -> list[NDArray[np.uint8]]:
-    """For each of `steps` the commonest label of each step × step pixels.
-
-    Of equally common ones that of the first pixel, which favours none as the lowest would.
-
-    Args:
-        labels: (height, width); of the last squares less may be there.
-        steps: each a multiple of the one before.
-    """
-    firsts = [labels[::step, ::step] for step in steps]
-    found = [first.copy() for first in firsts]
-    # Votes go up to twice the pixels of a square, and one for its first.
-    kinds = [np.min_scalar_type(2 * step**2 + 1) for step in steps]
-    most = [np.zeros(first.shape, kind) for first, kind in zip(firsts, kinds, strict=True)]
-    for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist():
-        counts: NDArray[Any] = labels == value
-        before = 1
-        for number, step in enumerate(steps):
-            counts = _summed(counts, step // before, kinds[number])
-            votes = counts + counts + (firsts[number] == value)
-            found[number][votes > most[number]] = value
-            np.maximum(most[number], votes, out=most[number])
-            before = step
-    return found
-
-
-def _summed(values: NDArray[Any], step: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Sums over step × step values; of the last ones less may be there."""
-    for _ in range(2):
-        total = values[::step].astype(dtype)
-        for first in range(1, step):
-            part = values[first::step]
-            total[: len(part)] += part
-        values = total.T
-    return values
+        text += (
+            f'<Overview><SourceFilename relativeToVRT="1">{path.stem}.vrt</SourceFilename>'
+            "<SourceBand>1</SourceBand></Overview>"
+        )
+    return text
 
 
 def _category_names(mapping: ClassMapping) -> str:

@@ -81,7 +81,7 @@ class Scratch:
         width = self.shape[1]
         if values.shape[1] == width:
             file.seek(block.row * width)
-            file.write(values.tobytes())
+            file.write(np.ascontiguousarray(values).data)
             return
         for row, line in enumerate(values, block.row):
             file.seek(row * width + block.column)
@@ -124,6 +124,10 @@ def read_raw(
     path: Path, shape: tuple[int, int], row: int, column: int, height: int, width: int
 ) -> NDArray[np.uint8]:
     """A window of a raw file, a byte a pixel, of an image of `shape`; cut off at its edge."""
+    if column == 0 and width >= shape[1]:
+        rows = max(0, min(height, shape[0] - row))
+        values = np.fromfile(path, np.uint8, rows * shape[1], offset=row * shape[1])
+        return values.reshape(rows, shape[1])
     # Mapped anew each time: pages of a mapping count as memory for as long as it lasts.
     whole = np.memmap(path, np.uint8, "r", shape=shape)
     return np.array(whole[row : row + height, column : column + width])

@@ -610,7 +610,7 @@ def test_two_threads_may_read_one_image(tmp_path: Path) -> None:
 def test_a_cog_has_the_same_pixels_and_overviews(tmp_path: Path) -> None:
     labels = np.kron(np.random.default_rng(0).integers(0, 3, (1, 40, 40)), np.ones((30, 30)))
     scratch = write_tiff(tmp_path / "scratch.tif", labels.astype("uint8"), nodata=255)
-    write_cog(scratch, tmp_path / "map.tif", "mode")
+    write_cog(scratch, tmp_path / "map.tif", classes=True)
     with rasterio.open(tmp_path / "map.tif") as raster:
         assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert raster.transform == GRID["transform"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salakseg.imagery.raster import ImageSource
 from salakseg.imagery.tiles import plan_axis
 from salakseg.mapping import classify as classify_module
-from salakseg.mapping.classify import classify, default_batch_size
+from salakseg.mapping.classify import classify, default_batch_size, likeliest
 from salakseg.model.weights import Model
 from tests.mapping.samples import BrightestBand, coloured, smooth_image, source_of
 
@@ -169,3 +169,13 @@ def test_after_a_break_the_other_blocks_are_the_same(tiny: Model) -> None:
         np.testing.assert_array_equal(block.labels, again.labels)
         np.testing.assert_array_equal(block.confidence, again.confidence)
         assert torch.equal(block.carried, again.carried)
+
+
+def test_the_likeliest_class_is_the_first_of_equal_ones() -> None:
+    shares = torch.rand(5, 70, 90, generator=torch.manual_seed(0))
+    shares[3] = shares[1]
+    shares = shares / shares.sum(0)
+    found = likeliest(shares)
+    confidence, labels = shares.max(0)
+    assert torch.equal(found[0], labels.to(torch.uint8)) and (found[0] != 3).all()
+    assert torch.equal(found[1], (confidence * 100).round().to(torch.uint8))

@@ -20,7 +20,6 @@ from salakseg.imagery.raster import open_image
 from salakseg.mapping.classify import Block
 from salakseg.mapping.outputs import (
     Shrunk,
-    commonest,
     key_of,
     make_tags,
     read_tags,
@@ -190,64 +189,6 @@ def test_a_photograph_has_names_and_styles_too(brightest_file: Path, tmp_path: P
     ]
     names = (tmp_path / "maps" / "photo_errors.png.aux.xml").read_text(encoding="utf-8")
     assert re.findall("<Category>(.*)</Category>", names) == ["right", "wrong"]
-
-
-def counted(labels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """The commonest label of each step × step pixels, square by square."""
-
-    def commonest_of(square: NDArray[np.uint8]) -> int:
-        counts = np.bincount(square.ravel())
-        first = square[0, 0]
-        return int(first if counts[first] == counts.max() else counts.argmax())
-
-    rows, columns = (range(0, length, step) for length in labels.shape)
-    most = [[commonest_of(labels[y : y + step, x : x + step]) for x in columns] for y in rows]
-    return np.array(most, np.uint8)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (64, 96), (101, 67)])
-def test_the_commonest_label_is_counted_in_whole_squares(shape: tuple[int, int]) -> None:
-    labels = np.random.default_rng(0).choice([0, 1, 7, 255], shape, p=[0.4, 0.3, 0.1, 0.2])
-    labels = labels.astype(np.uint8)
-    for steps in ([1], [7], [2, 4, 16], [3, 33]):
-        for step, found in zip(steps, commonest(labels, steps), strict=True):
-            np.testing.assert_array_equal(found, counted(labels, step))
-
-
-@pytest.mark.parametrize("step", [2, 4])
-def test_equally_common_labels_are_shown_as_often(step: int) -> None:
-    labels = np.random.default_rng(0).integers(0, 2, (200, 200)).astype(np.uint8)
-    assert commonest(labels, [step])[0].mean() == pytest.approx(0.5, abs=0.03)
-
-
-def weed(side: int) -> NDArray[np.uint8]:
-    """Labels, a tenth of them 1 in clumps of 3 × 3 pixels."""
-    rng = np.random.default_rng(0)
-    labels = np.zeros((side, side), np.uint8)
-    for row, column in rng.integers(0, side - 3, (side * side // 86, 2)):
-        labels[row : row + 3, column : column + 3] = 1
-    return labels
-
-
-@pytest.mark.parametrize("side", [1100, 1101])
-def test_overviews_and_preview_keep_of_a_scattered_class_what_whole_squares_do(
-    brightest_file: Path, tmp_path: Path, side: int
-) -> None:
-    labels = weed(side)
-    image = np.where(labels[..., None] == np.arange(3), 220, 30).astype(np.uint8)
-    path = striped(tmp_path / "field", image)
-    [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
-    with rasterio.open(result.classes) as raster:
-        np.testing.assert_array_equal(raster.read(1), labels)
-        assert raster.overviews(1) == [2, 4]
-    for level, step in enumerate((2, 4)):
-        with rasterio.open(result.classes, overview_level=level) as raster:
-            np.testing.assert_array_equal(raster.read(1), counted(labels, step))
-    preview = np.asarray(Image.open(result.preview)).astype(int)
-    height = width = -(-side // 2)
-    image, over = preview[:height, :width], preview[:height, width + 8 : 2 * width + 8]
-    shown = np.array(MAPPING.colors)[counted(labels, 2)]
-    assert abs(over - (image + shown) / 2).max() <= 1
 
 
 def test_a_table_tells_the_types_of_its_columns(tmp_path: Path) -> None:
