@@ -19,8 +19,8 @@ from salakseg.imagery.nodata import SMEARED
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, has_place, open_image, quiet_gdal
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
-from salakseg.mapping.mosaic import Mosaic, Patch, open_mosaic, put_together
 from salakseg.mapping.outputs import is_map
+from salakseg.mapping.patch_mosaic import Mosaic, Patch, open_mosaic, put_together
 
 RASTER_SUFFIXES = (*IMAGE_SUFFIXES, ".vrt")
 FLAT_BORDER_SHARE = 0.25

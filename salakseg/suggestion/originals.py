@@ -22,7 +22,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.imagery.tiles import paste
 from salakseg.mapping.classify import classify
-from salakseg.mapping.mosaic import Mosaic, Patch, open_mosaic
+from salakseg.mapping.patch_mosaic import Mosaic, Patch, open_mosaic
 from salakseg.model.weights import Model
 
 # Rows of an image that are read at a time where nothing else decides.

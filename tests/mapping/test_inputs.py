@@ -14,7 +14,7 @@ from salakseg.errors import InputError
 from salakseg.mapping.inputs import find_inputs
 from salakseg.mapping.predict import predict
 from tests.mapping.samples import coloured, png, striped
-from tests.mapping.test_mosaic import write_patches
+from tests.mapping.test_patch_mosaic import write_patches
 from tests.rasters import write_tiff
 
 pytestmark = [
