@@ -41,6 +41,7 @@ IGNORE_INDEX = 255
 MAX_CLASSES = 254
 # In tables that give the class index of a colour or number: one that the mapping does not hold.
 UNKNOWN = 254
+NOTHING = 1 << 24  # among packed colours: a pixel that holds none
 # A mask drawn on a picture that was scaled in between is often a pixel or two off its photograph.
 MASK_SIZE_TOLERANCE = 2
 
@@ -126,8 +127,10 @@ class ClassMapping:
 
     @cached_property
     def index_of_color(self) -> NDArray[np.uint8]:
-        """uint8 (2²⁴,): packed colour → class index, 255 of an ignored class, `UNKNOWN` of none."""
-        table = np.full(1 << 24, UNKNOWN, np.uint8)
+        """uint8 (2²⁴ + 1,): packed colour → class index, 255 of an ignored class, `UNKNOWN` of
+        none; and 255 of `NOTHING`."""
+        table = np.full(NOTHING + 1, UNKNOWN, np.uint8)
+        table[NOTHING] = IGNORE_INDEX
         colors = np.array([color for _, color, _ in self.rows])
         table[packed(colors)] = self.row_to_index[: len(self.rows)]
         return table
@@ -341,20 +344,51 @@ def labels_of_colors(
     colors: NDArray[np.uint32], valid: NDArray[np.bool_] | None, mapping: ClassMapping, lossy: bool
 ) -> MaskReading:
     """Packed colours (h, W) → class indices, as `read_mask` does."""
-    labels = mapping.index_of_color.take(colors)
+    indices, lengths, unknown, smeared = _runs_of_classes(colors, valid, mapping, lossy)
+    return MaskReading(indices.repeat(lengths).reshape(colors.shape), "", unknown, smeared)
+
+
+def count_colors(
+    colors: NDArray[np.uint32], valid: NDArray[np.bool_] | None, mapping: ClassMapping, lossy: bool
+) -> tuple[NDArray[np.int64], dict[str, int], int]:
+    """Pixels of each class index (256,), of unknown colours, and smeared ones, as `MaskReading`."""
+    indices, lengths, unknown, smeared = _runs_of_classes(colors, valid, mapping, lossy)
+    return _sums(indices, lengths, 256), unknown, smeared
+
+
+def _runs_of_classes(
+    colors: NDArray[np.uint32], valid: NDArray[np.bool_] | None, mapping: ClassMapping, lossy: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, int], int]:
+    """Class index and length of each run of equal colours, and what `MaskReading` tells besides.
+
+    Masks are drawn in areas, so there are few runs, and little to look up in a table of 16 MB.
+    """
     if valid is not None:
-        labels[~valid] = IGNORE_INDEX
-    missing = labels == UNKNOWN
+        colors = np.where(valid, colors, np.uint32(NOTHING))
+    flat = colors.ravel()
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    bounds = np.empty(len(ends) + 2, np.int64)
+    bounds[0], bounds[1:-1], bounds[-1] = -1, ends, flat.size - 1
+    lengths = bounds[1:] - bounds[:-1]
+    runs = flat[bounds[1:]]
+    indices = mapping.index_of_color.take(runs)
+    missing = indices == UNKNOWN
     unknown: dict[str, int] = {}
     smeared = 0
     if missing.any():
-        found, where, counts = np.unique(colors[missing], return_inverse=True, return_counts=True)
-        indices, near = np.full(len(found), IGNORE_INDEX, np.uint8), np.zeros(len(found), bool)
+        found, where = np.unique(runs[missing], return_inverse=True)
+        counts = _sums(where, lengths[missing], len(found))
+        indices[missing] = IGNORE_INDEX
         if lossy:
             nearest, near = nearest_rows(found, mapping.rows)
-            indices[near] = mapping.row_to_index[nearest[near]]
+            indices[missing] = np.where(near, mapping.row_to_index[nearest], IGNORE_INDEX)[where]
             smeared = int(counts[near].sum())
-        labels[missing] = indices[where]
-        others = zip(found[~near].tolist(), counts[~near].tolist(), strict=True)
+            found, counts = found[~near], counts[~near]
+        others = zip(found.tolist(), counts.tolist(), strict=True)
         unknown = {color_in_words(color): count for color, count in others}
-    return MaskReading(labels, "", unknown, smeared)
+    return indices, lengths, unknown, smeared
+
+
+def _sums(places: NDArray[Any], lengths: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    # Of floats, which are exact up to 2⁵³.
+    return np.bincount(places, lengths, size).astype(np.int64)

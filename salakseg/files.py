@@ -7,12 +7,16 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedWriter, FileIO
 from pathlib import Path
+from typing import Any
 
 from salakseg.errors import InputError, WorkError
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_SCAN = 0xDA  # the segment after which the picture's own data begin
+
+AT_ONCE = 1 << 26  # bytes
 
 _locked: set[Path] = set()
 
@@ -31,9 +35,9 @@ def jpeg_is_cut_off(content: bytes) -> bool:
     return True
 
 
-def is_cut_off_jpeg(path: Path) -> bool:
+def is_cut_off_jpeg(path: Path | str) -> bool:
     """Whether a file is a JPEG, and cut off; most are read at their ends alone."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         if file.read(2) != JPEG_START:
             return False
         file.seek(-2, os.SEEK_END)
@@ -62,6 +66,39 @@ def atomic_path(path: Path, flushed: bool = True) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class StraightToDisk(BufferedWriter):
+    """A new file that does not stay in the system's memory, piece by piece, where it can be asked.
+
+    For large files that are seldom read: else each takes half a gigabyte of the system's memory,
+    from the data that is read again and again, and finding it takes longer than writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(FileIO(path, "wb"))
+        self._pending = 0
+
+    def write(self, content: Any, /) -> int:
+        count = super().write(content)
+        self._pending += count
+        if self._pending >= AT_ONCE:
+            self._let_go()
+        return count
+
+    def close(self) -> None:
+        try:
+            if not self.closed:
+                self._let_go()
+        finally:
+            super().close()
+
+    def _let_go(self) -> None:
+        self._pending = 0
+        if hasattr(os, "posix_fadvise"):
+            self.flush()
+            os.fdatasync(self.fileno())  # only what is on disk can be let go
+            os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def flush(paths: Iterable[Path], one_by_one: bool = sys.platform != "linux") -> None:

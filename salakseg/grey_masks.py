@@ -192,7 +192,7 @@ def nearest_rows(
 
 def color_in_words(color: int) -> str:
     """'255 50 50' for a packed colour."""
-    return " ".join(map(str, unpacked(color).tolist()))
+    return f"{color & 255} {color >> 8 & 255} {color >> 16}"
 
 
 def _rows_by_color(rows: tuple[Row, ...]) -> dict[int, int]:

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from salakseg.classes import IGNORE_INDEX, ClassMapping, labels_of_colors
+from salakseg.classes import IGNORE_INDEX, ClassMapping, count_colors
 from salakseg.errors import InputError
 from salakseg.grey_masks import (
     JPEG_COLOR_DISTANCE,
@@ -75,9 +73,9 @@ def understood_files(
                 numbers.append(numbers_of(stored, stored.strips(), mapping.rows))
                 continue
             for _, values, valid in stored.strips():
-                part = labels_of_colors(values, valid, mapping, stored.lossy)
-                pixels.update(dict(enumerate(np.bincount(part.labels.ravel()).tolist())))
-                unknown.update(part.unknown)
+                of_classes, others, _ = count_colors(values, valid, mapping, stored.lossy)
+                pixels.update(dict(enumerate(of_classes.tolist())))
+                unknown.update(others)
     where = masks[0].parent
     try:
         mapping, found = understood_numbers(numbers, mapping)

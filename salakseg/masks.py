@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from salakseg.errors import InputError
 from salakseg.files import is_cut_off_jpeg
@@ -81,23 +81,27 @@ class StoredMask:
 
 
 @contextmanager
-def open_mask(path: Path) -> Iterator[StoredMask]:
+def open_mask(path: Path | str) -> Iterator[StoredMask]:
     """Open a mask; only its header is read before `read` is called.
 
     Raises:
         InputError: missing or damaged; a kind of image that holds neither colours nor numbers.
     """
-    with _reading(path), open(path, "rb") as file:
-        head = file.read(25)
-    bits = head[24] if head.startswith(PNG_START) and len(head) == 25 else 8
-    if bits < 16 and not head.startswith(TIFF_STARTS):
+    with _reading(path):
+        file = open(path, "rb")  # noqa: SIM115
+    with file:
         with _reading(path):
-            image = Image.open(path)
-        with image:
-            with _reading(path):
-                stored = _of_image(path, image, bits)
-            yield stored
-        return
+            head = file.read(25)
+            file.seek(0)
+            bits = head[24] if head.startswith(PNG_START) and len(head) == 25 else 8
+            by_gdal = bits > 8 or head.startswith(TIFF_STARTS)
+            image = None if by_gdal else Image.open(file)
+        if image is not None:
+            with image:
+                with _reading(path):
+                    stored = _of_image(path, image, bits)
+                yield stored
+            return
     import rasterio  # slow to import, and few masks are TIFF
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -114,7 +118,7 @@ def open_mask(path: Path) -> Iterator[StoredMask]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError:
@@ -125,10 +129,12 @@ def _reading(path: Path) -> Iterator[None]:
         while cause.__cause__ is not None:  # what GDAL said first
             cause = cause.__cause__
         reason = str(cause).strip() or type(cause).__name__
+        if isinstance(cause, UnidentifiedImageError):  # it was given no name
+            reason = f"cannot identify image file {str(path)!r}"
         raise InputError(f"{path}: the mask cannot be read ({reason})") from error
 
 
-def _holds_no_classes(path: Path, what: str) -> InputError:
+def _holds_no_classes(path: Path | str, what: str) -> InputError:
     return InputError(
         f"{path}: {what} hold no class colours or numbers; save the mask as 8-bit RGB or 8-bit "
         "grey PNG"
@@ -186,7 +192,7 @@ def as_image(
     return image, options
 
 
-def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
+def _of_image(path: Path | str, image: Image.Image, bits: int) -> StoredMask:
     if image.format in ("JPEG", "MPO") and is_cut_off_jpeg(path):
         raise InputError(f"{path}: the mask cannot be read (the file is cut off)")
     mode, clear = image.mode, image.info.get("transparency")
@@ -205,7 +211,6 @@ def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
         hidden[: len(clear)] = np.frombuffer(clear, np.uint8) == 0
     elif mode == "P" and clear is not None:
         hidden[clear] = True
-    as_bytes = {"RGB": "RGBX", "1": "L"}
 
     def read(top: int, bottom: int) -> Stored:
         with _reading(path):
@@ -213,7 +218,11 @@ def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
             part = image
             if (top, bottom) != (0, image.height):
                 part = image.crop((0, top, image.width, bottom))
-            pixels = np.asarray(part.convert(as_bytes[mode]) if mode in as_bytes else part)
+            if mode == "RGB":  # four bytes a pixel, as Pillow has them
+                shape = part.height, part.width, 4
+                pixels = np.frombuffer(part.tobytes("raw", "RGBX"), np.uint8).reshape(shape)
+            else:
+                pixels = np.asarray(part.convert("L") if mode == "1" else part)
         valid: NDArray[np.bool_] | None = None
         if mode in ("RGB", "RGBA"):
             values: NDArray[Any] = pixels.view("<u4")[..., 0] & 0xFFFFFF
@@ -228,7 +237,9 @@ def _of_image(path: Path, image: Image.Image, bits: int) -> StoredMask:
         elif mode == "LA":
             values, valid = np.ascontiguousarray(pixels[..., 0]), pixels[..., 1] > 0
         else:
-            values = (pixels > 0).astype(np.uint8) if mode == "1" else pixels // step
+            values = (pixels > 0).astype(np.uint8) if mode == "1" else pixels
+            if step > 1:
+                values = values // step
             if clear is not None:
                 # Pillow has 1 as 255 here as well.
                 valid = values != ((clear > 0) if mode == "1" else clear)
@@ -270,7 +281,7 @@ def _with_plain_levels(stored: StoredMask) -> StoredMask:
     return replace(stored, kind="1-bit", read=read, palette=None)
 
 
-def _of_raster(path: Path, raster: Any) -> StoredMask:
+def _of_raster(path: Path | str, raster: Any) -> StoredMask:
     from rasterio.enums import MaskFlags
     from rasterio.windows import Window
 

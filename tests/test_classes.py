@@ -11,12 +11,15 @@ from PIL import Image
 from salakseg.classes import (
     ClassMapping,
     MaskReading,
+    count_colors,
     find_class_mapping,
+    labels_of_colors,
     packaged_class_mapping,
     read_class_mapping,
     read_mask,
 )
 from salakseg.errors import InputError
+from salakseg.masks import packed, unpacked
 
 SAMPLES = Path(__file__).parent / "samples" / "dubai"
 # Row 1 is ignored, so rows 0, 1, 2, 3 are the class indices 0, 255, 1, 2.
@@ -360,3 +363,27 @@ def test_a_mask_taller_than_a_strip(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for pixels in (tall, TABLE[tall]):
         labels = read(tmp_path, pixels).labels
         assert labels.tolist() == np.kron(np.array(LABELS), np.ones((5, 1))).tolist()
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (40, 30)])
+def test_colours_are_counted_as_they_are_labelled(shape: tuple[int, int], lossy: bool) -> None:
+    draws = np.random.default_rng(0)
+    table = packed(np.concatenate([TABLE, TABLE[:2] + 9, [[1, 2, 3]]]))
+    for longest in (1, 9):
+        colors = table[draws.integers(0, len(table), 2000)].repeat(draws.integers(1, longest + 1))
+        colors = colors[: shape[0] * shape[1]].reshape(shape)
+        for valid in (None, draws.random(shape) < 0.7, np.zeros(shape, bool)):
+            reading = labels_of_colors(colors, valid, MAPPING, lossy)
+            counts, unknown, smeared = count_colors(colors, valid, MAPPING, lossy)
+            assert (counts == np.bincount(reading.labels.ravel(), minlength=256)).all()
+            assert (unknown, smeared) == (reading.unknown, reading.smeared)
+            there = np.ones(shape, bool) if valid is None else valid
+            for place in np.argwhere(there):
+                color = unpacked(colors[tuple(place)])
+                distance = np.linalg.norm(TABLE.astype(float) - color, axis=1)
+                known = distance.min() <= (20 if lossy else 0)
+                row = int(distance.argmin())
+                label = MAPPING.row_to_index[row] if known else 255
+                assert reading.labels[tuple(place)] == label
+            assert (reading.labels[~there] == 255).all()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from salakseg import files
 from salakseg.errors import InputError, WorkError
 from salakseg.files import (
+    StraightToDisk,
     atomic_path,
     flush,
     format_bytes,
@@ -189,3 +191,32 @@ def test_a_jpeg_is_cut_off_where_its_picture_does_not_end(tmp_path: Path, option
         assert is_cut_off_jpeg(path)
     path.write_bytes(b"II*\0")
     assert not is_cut_off_jpeg(path)
+
+
+def test_a_file_straight_to_disk_is_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "AT_ONCE", 1000)
+    content = bytes(range(256)) * 40
+    for there in (True, False):
+        if not there:
+            monkeypatch.delattr(os, "posix_fadvise", raising=False)
+        with StraightToDisk(tmp_path / "a") as file:
+            for place in range(0, len(content), 300):
+                file.write(content[place : place + 300])
+        assert file.closed
+        assert (tmp_path / "a").read_bytes() == content
+
+
+def test_a_disk_that_is_full_while_pages_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full, raising=False)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: None, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    with pytest.raises(OSError, match="No space"), StraightToDisk(tmp_path / "a") as file:
+        file.write(b"half")
+    assert file.closed

@@ -314,3 +314,13 @@ def test_a_jpeg_mask_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.jpg").write_bytes(content[:-900] + bytes(900))
     with pytest.raises(InputError, match=r"m\.jpg: the mask cannot be read .*cut off"):
         read(tmp_path / "m.jpg")
+
+
+def test_what_is_no_image_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError) as raised, open_mask(path):
+        pass
+    assert str(raised.value) == (
+        f"{path}: the mask cannot be read (cannot identify image file {str(path)!r})"
+    )

@@ -1,10 +1,10 @@
-"""What a save costs the training loop: its own time, and what it slows the iterations beside it.
+"""What a save costs a training: processor seconds of the loop and of the thread that writes.
 
     python benchmarks/speed/save_cost.py
 
 Runs S4GAN iterations of the default network (random weights, 128-pixel test samples) with and
 without a save of the whole family of files in turn, and prints the extra time of a save as a share
-of the 100 iterations between two saves.
+of the 100 iterations between two saves. Waiting for the disk costs no processor, and no iteration.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
 
         def iterate(iteration: int, save: bool, saver: Saver) -> float:
             batch = next(batches)
-            began = time.perf_counter()
+            began = time.process_time()
             if save:
                 files = model_files(work, "latest", model, step.discriminator)
                 saver.save(files | checkpoint_file(work / LATEST, step.state_dict()))
@@ -68,7 +68,7 @@ def main() -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             saver.wait()  # what it writes beside the iteration counts in full
-            return time.perf_counter() - began
+            return time.process_time() - began
 
         with Saver() as saver:
             for iteration in (1, 2):
@@ -81,10 +81,10 @@ def main() -> None:
         print(f"extra a save: {min(extra):.3f} to {max(extra):.3f} s")
         report(
             f"train: a save every {SAVE_EVERY} iterations, share of the loop, {options.generator}",
-            f"{statistics.median(saved):.2f} s with a save",
+            f"{statistics.median(saved):.2f} s of CPU with a save",
             f"{statistics.median(plain):.2f} s without",
             [one / (SAVE_EVERY * statistics.median(plain)) for one in extra],
-            at_most=0.01,
+            at_most=0.003,
         )
 
 

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from salakseg.classes import (
     IGNORE_INDEX,
     ClassMapping,
-    labels_of_colors,
+    count_colors,
     read_mask,
 )
 from salakseg.data.image_checks import reason, valid_pixels
@@ -137,7 +136,7 @@ def _check_masks(root: str, mapping: ClassMapping, masks: Sequence[MaskItem]) ->
         warnings.simplefilter("ignore")
         return [
             _check_mask(
-                Path(root, name), (width, height), mapping, Path(root, image) if image else None
+                f"{root}/{name}", (width, height), mapping, Path(root, image) if image else None
             )
             for name, width, height, image, _ in masks
         ]
@@ -161,7 +160,7 @@ def _shared(mapping: ClassMapping) -> ClassMapping:
 
 
 def _check_mask(
-    path: Path, size: tuple[int, int], mapping: ClassMapping, image: Path | None
+    path: str, size: tuple[int, int], mapping: ClassMapping, image: Path | None
 ) -> MaskCheck:
     try:
         with open_mask(path) as stored:
@@ -173,12 +172,12 @@ def _check_mask(
                     + " upright; turn the mask" * turned,
                 )
             count = _count(stored, mapping, None if image is None else valid_pixels(image)[0])
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            count = count._replace(turned=exif_orientation(path) != UPRIGHT)
+        if path.lower().endswith(TIFF_SUFFIXES):
+            count = count._replace(turned=exif_orientation(Path(path)) != UPRIGHT)
         return count
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
-        return MaskCheck(problem="unreadable mask", error=reason(error, os.fspath(path)))
+        return MaskCheck(problem="unreadable mask", error=reason(error, path))
 
 
 def _count(stored: StoredMask, mapping: ClassMapping, there: NDArray[np.bool_] | None) -> MaskCheck:
@@ -192,12 +191,13 @@ def _count(stored: StoredMask, mapping: ClassMapping, there: NDArray[np.bool_] |
     if not stored.has_colors:
         numbers = numbers_of(stored, strips, mapping.rows)
         return MaskCheck(unknown_colors={}, turned=stored.turned, size=size, numbers=numbers)
-    counts, unknown, smeared = np.zeros(256, np.int64), Counter[str](), 0
+    counts, smeared = np.zeros(256, np.int64), 0
+    unknown: Counter[str] = Counter()
     for _, values, valid in strips:
-        part = labels_of_colors(values, valid, mapping, stored.lossy)
-        counts += Image.fromarray(part.labels).histogram()  # faster than np.bincount
-        unknown.update(part.unknown)
-        smeared += part.smeared
+        some, others, near = count_colors(values, valid, mapping, stored.lossy)
+        counts += some
+        unknown.update(others)
+        smeared += near
     return MaskCheck(
         kind=stored.colors_kind,
         pixels=counts[: mapping.num_classes].tolist(),

@@ -16,7 +16,7 @@ import pandas as pd
 from salakseg.console import console, progress
 from salakseg.data.index_files import Index, read_index
 from salakseg.data.shards import SHARDS_FORMAT, STREAMS, read_manifest
-from salakseg.data.shards_tar import TAR_BLOCK, Packed, pack_tar
+from salakseg.data.shards_tar import PARTS, PLACE, TAR_BLOCK, Packed, Patch, keys_of, pack_tar
 from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import (
@@ -31,6 +31,8 @@ from salakseg.files import (
 # planned and the disk is checked; a 256-pixel mask is 1 to 6 KB.
 OVERHEAD = 8 * TAR_BLOCK
 SMALLEST_SHARD_MB = 1
+# What the .json of a sample tells of its patch.
+DESCRIBED = ("folder", "base_image", "row", "column", "x", "y", "pixel_size")
 
 
 def shard(
@@ -94,7 +96,8 @@ def shard(
     )
     packed = _pack(index, plan, out, num_workers)
 
-    samples = pd.concat([packed[name].samples for name in plan], ignore_index=True)
+    tables = [_samples(name, rows, packed[name]) for name, rows in plan.items()]
+    samples = pd.concat(tables, ignore_index=True)
     with atomic_path(out / "samples.csv") as temporary:
         samples.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
     left_out = [line for name in plan for line in packed[name].left_out]
@@ -118,7 +121,7 @@ def shard(
             {
                 "name": name,
                 "split": rows.split.iloc[0],
-                "samples": len(packed[name].samples),
+                "samples": len(packed[name].places),
                 "bytes": (out / name).stat().st_size,
                 "sha256": packed[name].sha256,
             }
@@ -181,7 +184,8 @@ def _plan(patches: pd.DataFrame, shard_bytes: int) -> dict[str, pd.DataFrame]:
         count = -(-int(ends.iloc[-1]) // shard_bytes)
         number = ((ends - 1) * count // ends.iloc[-1]).astype(int)
         for place, (_, part) in enumerate(rows.groupby(number.to_numpy(), sort=True)):
-            plan[f"{stream}-{place:06d}.tar"] = part
+            keys = keys_of(part.folder, part.image)
+            plan[f"{stream}-{place:06d}.tar"] = part.assign(key=keys)
     return plan
 
 
@@ -226,9 +230,35 @@ def _pack(
     packed: dict[str, Packed] = {}
     white_level = index.summary.get("white_level")
     job = partial(pack_tar, index.data, index.mapping, white_level, out)
-    total = sum(len(rows) for rows in plan.values())
+    planned = [(name, _patches(rows)) for name, rows in plan.items()]
+    total = sum(len(patches) for _, patches in planned)
     with progress("Packing", total) as bar, worker_processes(num_workers) as workers:
-        for (name, rows), result in workers.as_completed(job, list(plan.items()), "packing"):
+        for (name, patches), result in workers.as_completed(job, planned, "packing"):
             packed[name] = result
-            bar.advance(len(rows))
+            bar.advance(len(patches))
     return packed
+
+
+def _patches(rows: pd.DataFrame) -> list[Patch]:
+    """What a worker is told of the patches of a tar: plain values, None where one is not known."""
+    known = [
+        [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
+        for column in (rows[name].astype(object) for name in DESCRIBED)
+    ]
+    described = [dict(zip(DESCRIBED, values, strict=True)) for values in zip(*known, strict=True)]
+    columns = (rows[name].tolist() for name in ("image", "mask", "bytes", "width", "height"))
+    return list(map(Patch, rows.key, *columns, described))
+
+
+def _samples(name: str, rows: pd.DataFrame, packed: Packed) -> pd.DataFrame:
+    """Rows of samples.csv: the index's columns, and where image and mask lie in the tar."""
+    rows = rows[rows.key.isin(packed.places.keys())]
+    counts = [name for name in rows.columns if name == "ignored" or name.startswith("pixels ")]
+    samples = rows[["key", "split", "folder", "base_image", *counts]].reset_index(drop=True)
+    samples.insert(0, "shard", name)
+    places = pd.DataFrame(
+        [packed.places[key] for key in samples.key],
+        columns=[f"{part}_{what}" for part in PARTS for what in PLACE],
+        dtype="int64",
+    )
+    return pd.concat([samples, places], axis=1)

@@ -1,17 +1,23 @@
-"""One tar of shards/: the samples that go in, as they are or as PNG, and what it then holds."""
+"""One tar of shards/: the samples that go in, as they are or as PNG, and what it then holds.
+
+Written in worker processes that start afresh (spawn), so this module imports neither pandas nor
+torch; and not by `tarfile` or webdataset, though byte by byte as `tarfile` would: each sample is
+one write, checksummed and hashed on its way.
+"""
 
 import io
 import json
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -25,22 +31,54 @@ from salakseg.data.image_checks import (
 from salakseg.errors import InputError, WorkError
 from salakseg.files import JPEG_START, atomic_path, jpeg_is_cut_off, sha256_of
 from salakseg.imagery.photo import told_beside
-from salakseg.imagery.raster import open_image
 from salakseg.masks import PNG_START
 
 TAR_BLOCK = 512
+# Where a header has name, size and checksum, and what the latter is taken for meanwhile.
+NAME, SIZE, SUM = slice(0, 100), slice(124, 135), slice(148, 156)
+SPACES = b" " * 8
+MOST_BYTES = 8**11  # that eleven digits of a header tell
 GREY, RGB, RGBA = 0, 2, 6  # colour types of PNG
 AGAIN = "index the data again"
+PARTS, PLACE = ("image", "mask"), ("offset", "bytes", "crc")
 
 
-@dataclass(frozen=True)
+class Patch(NamedTuple):
+    """A row of patches.csv: `key` is its name in the tar, `described` what its .json holds."""
+
+    key: str
+    image: str
+    mask: str
+    bytes: int
+    width: int
+    height: int
+    described: dict[str, Any]
+
+
+@dataclass
 class Packed:
-    """What is in one tar: rows of samples.csv, and what did not go in or not as it was."""
+    """What is in one tar.
 
-    samples: pd.DataFrame
-    sha256: str
-    left_out: list[str]
-    re_encoded: int
+    Attributes:
+        places: key → offset, bytes and CRC-32 of the image and of the mask, 0 where there is none.
+        sha256: of the tar.
+        left_out: what did not go in, as image and reason.
+        re_encoded: how many images went in, but not as they were.
+    """
+
+    places: dict[str, list[int]] = field(default_factory=dict)
+    sha256: str = ""
+    left_out: list[str] = field(default_factory=list)
+    re_encoded: int = 0
+
+    def note(self, key: str, extension: str, offset: int, content: bytes) -> None:
+        """Take down a file of the tar."""
+        place = self.places.setdefault(key, [0] * 6)
+        if extension == "json":
+            self.re_encoded += json.loads(content)["re_encoded"]
+        else:
+            part = slice(3, 6) if extension == "mask.png" else slice(0, 3)
+            place[part] = offset, len(content), zlib.crc32(content)
 
 
 def pack_tar(
@@ -48,72 +86,94 @@ def pack_tar(
     mapping: ClassMapping,
     white_level: int | None,
     out: Path,
-    planned: tuple[str, pd.DataFrame],
+    planned: tuple[str, list[Patch]],
 ) -> Packed:
-    """Write one tar, planned as name and rows, unless it is there; describe what it holds."""
-    name, rows = planned
+    """Write one tar, planned as name and patches, unless it is there; describe what it holds."""
+    name, patches = planned
     path = out / name
-    keys = _keys(rows)
-    if not path.exists():
-        try:
-            # Not webdataset's writer: it brings torch along, seconds and 600 MB in each process.
-            with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
-                for key, row in zip(keys, rows.itertuples(), strict=True):
-                    sample = _sample(data, mapping, white_level, row)
-                    for extension, content in sorted((sample or {}).items()):
-                        _add(tar, f"{key}.{extension}", content)
-        except OSError as error:
-            raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return _describe(data, path, rows.assign(key=keys))
+    if path.exists():
+        return _read_back(data, path, patches)
+    packed, place, digest = Packed(), 0, sha256()
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            for patch in patches:
+                sample = _sample(data, mapping, white_level, patch)
+                if isinstance(sample, str):
+                    packed.left_out.append(f"{patch.image}: {sample}")
+                    continue
+                parts: list[bytes] = []
+                for extension, content in sorted(sample.items()):
+                    header = tar_header(f"{patch.key}.{extension}", len(content))
+                    packed.note(patch.key, extension, place + len(header), content)
+                    parts += header, content, bytes(-len(content) % TAR_BLOCK)
+                    place += sum(map(len, parts[-3:]))
+                written = b"".join(parts)
+                digest.update(written)
+                file.write(written)
+            place += 2 * TAR_BLOCK
+            end = bytes(2 * TAR_BLOCK + -place % tarfile.RECORDSIZE)
+            digest.update(end)
+            file.write(end)
+    except OSError as error:
+        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
+    packed.sha256 = digest.hexdigest()
+    return packed
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Without time or owner, so that the same content gives the same bytes."""
+def tar_header(name: str, size: int) -> bytes:
+    """As `tarfile` writes it of a file without time or owner, so that the same content gives the
+    same bytes."""
+    if not name.isascii() or len(name) > NAME.stop or size >= MOST_BYTES:
+        return _header_by_tarfile(name, size)
+    header = bytearray(_empty_header())
+    header[: len(name)] = name.encode()
+    header[SIZE] = b"%011o" % size
+    header[SUM] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@lru_cache(1)
+def _empty_header() -> bytes:
+    header = bytearray(_header_by_tarfile("", 0))
+    header[SUM] = SPACES
+    return bytes(header)
+
+
+def _header_by_tarfile(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
-    member.size = len(content)
+    member.size = size
     member.mode = 0o444
     member.uname = member.gname = "salakseg"
-    tar.addfile(member, io.BytesIO(content))
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _sample(
-    data: Path, mapping: ClassMapping, white_level: int | None, row: Any
-) -> dict[str, bytes] | None:
-    """The files of one patch by extension, or None where the image is damaged."""
-    content = _read_unchanged(data / row.image, int(row.bytes))
-    if damage_of(content):
-        return None
-    told = row.image.rpartition("/")[2] in _told_in((data / row.image).parent)
-    extension = None if told and is_masked(data / row.image) else plain_extension(content)
-    described = {
-        "folder": row.folder,
-        "base_image": row.base_image,
-        **{
-            name: None if pd.isna(value) else value
-            for name, value in (
-                ("row", row.row),
-                ("column", row.column),
-                ("x", row.x),
-                ("y", row.y),
-                ("pixel_size", row.pixel_size),
-            )
-        },
-        "image": row.image,
-        "re_encoded": extension is None,
-    }
-    sample = {"json": json.dumps(described, ensure_ascii=False, default=np.generic.item).encode()}
+    data: Path, mapping: ClassMapping, white_level: int | None, patch: Patch
+) -> dict[str, bytes] | str:
+    """The files of one patch by extension, or why its image is damaged."""
+    image = f"{data}/{patch.image}"
+    content = _read_unchanged(image, patch.bytes)
+    if (damage := damage_of(content)) is not None:
+        return damage
+    folder, _, name = image.rpartition("/")
+    told = name in _told_in(folder)
+    extension = None if told and is_masked(Path(image)) else plain_extension(content)
+    described = patch.described | {"image": patch.image, "re_encoded": extension is None}
+    sample = {"json": json.dumps(described, ensure_ascii=False).encode()}
     there = _alpha(content)
     if extension is None:
-        with open_image(data / row.image, white_level=white_level) as source:
+        from salakseg.imagery.raster import open_image  # imports rasterio
+
+        with open_image(Path(image), white_level=white_level) as source:
             pixels, there = source.read(0, 0, source.height, source.width)
         if not there.all():
             pixels = np.dstack([pixels, np.where(there, 255, 0).astype(np.uint8)])
         content, extension = _encode_png(pixels), "png"
     sample[extension] = content
-    if row.mask:
-        labels = read_mask(data / row.mask, mapping).labels
-        if labels.shape != (row.height, row.width):
-            raise InputError(f"{data / row.mask}: has changed since it was indexed; {AGAIN}")
+    if patch.mask:
+        labels = read_mask(data / patch.mask, mapping).labels
+        if labels.shape != (patch.height, patch.width):
+            raise InputError(f"{data / patch.mask}: has changed since it was indexed; {AGAIN}")
         if there is not None:
             labels[~there] = IGNORE_INDEX
         sample["mask.png"] = _encode_png(labels)
@@ -121,18 +181,21 @@ def _sample(
 
 
 @lru_cache(4)
-def _told_in(folder: Path) -> set[str]:
+def _told_in(folder: str) -> set[str]:
     """The images of a folder of which files beside them may tell more."""
     return told_beside(os.listdir(folder))  # noqa: PTH208
 
 
-def _read_unchanged(path: Path, size: int) -> bytes:
+def _read_unchanged(path: str, size: int) -> bytes:
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            content = file.read()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read any more ({error.strerror}); {AGAIN}") from error
+        raise InputError(
+            f"{Path(path)}: cannot be read any more ({error.strerror}); {AGAIN}"
+        ) from error
     if len(content) != size:
-        raise InputError(f"{path}: has changed since it was indexed; {AGAIN}")
+        raise InputError(f"{Path(path)}: has changed since it was indexed; {AGAIN}")
     return content
 
 
@@ -192,11 +255,11 @@ def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _keys(rows: pd.DataFrame) -> list[str]:
+def keys_of(folders: Iterable[str], images: Iterable[str]) -> list[str]:
     """WebDataset keys: folder/name without dots (a dot begins the extension), each only once."""
     keys: list[str] = []
     taken: set[str] = set()
-    for folder, image in zip(rows.folder, rows.image, strict=True):
+    for folder, image in zip(folders, images, strict=True):
         stem = Path(image).stem
         plain = (stem if folder == "." else f"{folder}/{stem}").replace(".", "_")
         key, copy = plain, 2
@@ -207,43 +270,17 @@ def _keys(rows: pd.DataFrame) -> list[str]:
     return keys
 
 
-def _describe(data: Path, path: Path, rows: pd.DataFrame) -> Packed:
-    """Read a tar back: offsets, sizes and CRC-32 of images and masks, with the index's columns."""
-    found: dict[str, dict[str, Any]] = {}
-    re_encoded = 0
+def _read_back(data: Path, path: Path, patches: list[Patch]) -> Packed:
+    """What a tar holds that an interrupted call has left."""
+    packed = Packed(sha256=sha256_of(path))
     with tarfile.open(path) as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")
-            entry = found.setdefault(key, {"key": key, "mask_bytes": 0})
             content = tar.extractfile(member)
             assert content is not None  # only regular files are written
-            payload = content.read()
-            if extension == "json":
-                re_encoded += json.loads(payload)["re_encoded"]
-                continue
-            part = "mask" if extension == "mask.png" else "image"
-            entry[f"{part}_offset"] = member.offset_data
-            entry[f"{part}_bytes"] = member.size
-            entry[f"{part}_crc"] = zlib.crc32(payload)
-    places = pd.DataFrame(
-        found.values(),
-        columns=[
-            "key",
-            *(
-                f"{part}_{what}"
-                for part in ("image", "mask")
-                for what in ("offset", "bytes", "crc")
-            ),
-        ],
-    ).fillna(0)
-    counts = [name for name in rows.columns if name == "ignored" or name.startswith("pixels ")]
-    kept = rows[["key", "split", "folder", "base_image", *counts]]
-    samples = kept.merge(places, on="key", validate="one_to_one")
-    samples.insert(0, "shard", path.name)
-    samples = samples.astype(
-        {name: "int64" for name in places.columns if name != "key"}
-        | {name: "Int64" for name in counts}
-    )
-    missing = rows[~rows.key.isin(found)]
-    left_out = [f"{image}: {damage_of((data / image).read_bytes())}" for image in missing.image]
-    return Packed(samples, sha256_of(path), left_out, re_encoded)
+            packed.note(key, extension, member.offset_data, content.read())
+    for patch in patches:
+        if patch.key not in packed.places:
+            damage = damage_of((data / patch.image).read_bytes())
+            packed.left_out.append(f"{patch.image}: {damage}")
+    return packed

@@ -15,24 +15,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from io import BytesIO, FileIO
+from io import FileIO
 from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import plan
 from salakseg.data.order import BLOCK_BYTES, Order, blocks_of, repeats_for_rare_classes
+from salakseg.data.patch_decoder import decoded_image, decoded_mask
 from salakseg.data.shards import Shards
 from salakseg.data.workers import cores, require_workers
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
-from salakseg.masks import PNG_START
 
 OPEN_SHARDS = 128
 # Blocks that the system was asked to read ahead of time: those of some windows.
@@ -44,10 +42,6 @@ PLACE = ("offset", "bytes", "crc")
 LABELED, UNLABELED = "labeled", "unlabeled"
 # Not on Windows: there a file has one place, so one thread at a time reads.
 READS_AT_PLACES = hasattr(os, "preadv") and hasattr(os, "posix_fadvise")
-# A PNG's header says by its colour type whether it has alpha; in others a chunk before the pixels
-# may name what is transparent.
-PNG_COLOR_TYPE, PNG_ALPHA_TYPES = 25, (4, 6)
-AS_IT_IS = ImageReadMode.UNCHANGED
 
 
 @dataclass
@@ -135,14 +129,15 @@ class Patches:
         masks = np.full((len(rows), size, size), IGNORE_INDEX, np.uint8)
         for i, row in enumerate(rows.tolist()):
             where = f"{self.folder / shards[row]}, {keys[row]}"
-            image = _decoded(self._content(shards[row], where, places[row, :3]), where)
+            image = decoded_image(self._content(shards[row], where, places[row, :3]), where)
             height, width = image.shape[1:]
             images[i, :, :height, :width] = image[:3]
             valid[i, :height, :width] = image[3] > 0 if len(image) == 4 else True
-            images[i] = np.moveaxis(filled(np.moveaxis(images[i], 0, 2), valid[i]), 2, 0)
+            if not valid[i].all():
+                images[i] = np.moveaxis(filled(np.moveaxis(images[i], 0, 2), valid[i]), 2, 0)
             if with_masks:
-                mask = _decoded(self._content(shards[row], where, places[row, 3:]), where, AS_IT_IS)
-                masks[i, : mask.shape[1], : mask.shape[2]] = mask[0]
+                mask = decoded_mask(self._content(shards[row], where, places[row, 3:]), where)
+                masks[i, : mask.shape[0], : mask.shape[1]] = mask
         masks[~valid] = IGNORE_INDEX
         return Batch(
             torch.from_numpy(images),
@@ -195,26 +190,6 @@ class Patches:
         if len(self._files) > OPEN_SHARDS:
             self._files.popitem(last=False)
         return file
-
-
-def _decoded(
-    content: bytearray, where: str, mode: ImageReadMode = ImageReadMode.RGB
-) -> NDArray[np.uint8]:
-    """uint8 (C, H, W): as many bands as `mode` has, and a fourth one, alpha, where there is any."""
-    try:
-        if mode == ImageReadMode.RGB and content.startswith(PNG_START):
-            if content[PNG_COLOR_TYPE] in PNG_ALPHA_TYPES:
-                mode = ImageReadMode.RGB_ALPHA
-            elif b"tRNS" in content[: content.find(b"IDAT")]:
-                # torchvision takes such a colour for opaque.
-                with Image.open(BytesIO(content)) as image:
-                    return np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
-        pixels = decode_image(torch.frombuffer(content, dtype=torch.uint8), mode).numpy()
-    except (RuntimeError, OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{where}: cannot be decoded ({error})") from error
-    if pixels.dtype == np.uint16:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return pixels
 
 
 def reader_threads(given: int | None, device: torch.device) -> int:

@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_PROCESSES = 61  # Windows cannot wait for more
+KEPT_BYTES = 1 << 24
 
 
 class Workers:
@@ -37,6 +38,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = max(1, min(count, MOST_PROCESSES))
         self._pool: ProcessPoolExecutor | None = None
+        _keep_memory()
 
     def map(
         self,
@@ -145,6 +147,7 @@ def cores() -> int:
 
 def _begin() -> None:
     ignore_stops()
+    _keep_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -153,6 +156,12 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_it, daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Have what a patch takes for a moment at hand for the next one. glibc gives freed memory back
+    to the system, page by page in and out again, until one larger block has come and gone."""
+    bytes(KEPT_BYTES)
 
 
 def _worker_died(what: str, advice: str) -> WorkError:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from salakseg.errors import InputError
-from salakseg.files import atomic_path
+from salakseg.files import StraightToDisk, atomic_path
 
 
 def write_torch_file(path: Path, content: Any) -> None:
     """Write tensors and plain values atomically; `read_torch_file` is the way back."""
     # Given a name, torch.save writes it into the file, and the temporary one differs by process.
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, StraightToDisk(temporary) as file:
         torch.save(content, file)
 
 

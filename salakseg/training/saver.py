@@ -1,6 +1,7 @@
 """Saves in the background, one at a time, from copies in host memory."""
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -37,12 +38,14 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "saver")
         self._in_flight: Future[None] | None = None
         self._unwritten: dict[Path, Any] = {}
+        self._staged: list[Tensor] = []
         self._failed: WorkError | None = None
         self._whole: set[Path] = set()
         self._waiting_told = False
 
     def save(self, files: dict[Path, Any]) -> None:
-        """Copy all tensors of `files` (path → content) to memory of their own, write in order.
+        """Copy all tensors of `files` (path → content) to memory of their own, which is kept for
+        the next save; write in order.
 
         Returns when they are copied; waits for the save before. Contents are dictionaries and
         lists of tensors on any device and plain values. Where one file fails, those after it are
@@ -58,8 +61,9 @@ class Saver:
                 "--save-latest-every waits less often (train --resume takes it)"
             )
         # A best model that could not be written comes only once; it goes first.
-        files = {**{p: c for p, c in self._unwritten.items() if p not in files}, **files}
-        self._in_flight = self._thread.submit(self._write, host_copy(files))
+        unwritten = {p: c for p, c in self._unwritten.items() if p not in files}
+        copied, self._staged = host_copy(files, () if self._unwritten else self._staged)
+        self._in_flight = self._thread.submit(self._write, unwritten | copied)
 
     def wait(self) -> None:
         """Return when nothing is being written: before a fork, say, or before reading a file."""
@@ -94,7 +98,7 @@ class Saver:
         try:
             for path in list(files):
                 write_torch_file(path, files[path])
-                del files[path]  # its memory is free for the next snapshot
+                del files[path]
                 self._whole.add(path)
                 if self._keep is not None and number_of(path) is not None:
                     prune(path.parent, self._keep, self._whole)
@@ -113,35 +117,50 @@ class Saver:
             self._failed, self._unwritten = None, {}
 
 
-def host_copy(content: Any) -> Any:
+def host_copy(content: Any, spare: Iterable[Tensor] = ()) -> tuple[Any, list[Tensor]]:
     """A copy in host memory of all tensors in nested dictionaries, lists and tuples.
 
     A tensor that is in it more than once is copied once. On CUDA the copies run side by side, with
     one wait at the end.
+
+    Args:
+        spare: tensors of an earlier copy that nobody reads any more; their memory is used again,
+            since asking the system for half a gigabyte takes longer than filling it.
+
+    Returns:
+        The copy, and its tensors.
     """
+    free: dict[Any, list[Tensor]] = {}
+    for tensor in spare:
+        free.setdefault(_layout(tensor), []).append(tensor)
     copies: dict[Any, Tensor] = {}
-    copied = _host_copy(content, copies)
+    copied = _host_copy(content, copies, free)
     for device in {key[0] for key in copies if key[0].type == "cuda"}:
         torch.cuda.synchronize(device)
-    return copied
+    return copied, list(copies.values())
 
 
-def _host_copy(content: Any, copies: dict[Any, Tensor]) -> Any:
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _host_copy(content: Any, copies: dict[Any, Tensor], free: dict[Any, list[Tensor]]) -> Any:
     if isinstance(content, Tensor):
         # Each state_dict() gives new objects for the same memory.
-        where = (content.device, content.data_ptr())
-        key = (*where, content.dtype, content.shape, content.stride())
+        key = (content.device, content.data_ptr(), *_layout(content))
         if key not in copies:
-            copies[key] = content.detach().to("cpu", non_blocking=content.is_cuda, copy=True)
+            source, again = content.detach(), free.get(_layout(content))
+            target = again.pop() if again else torch.empty_like(source, device="cpu")
+            copies[key] = target.copy_(source, non_blocking=source.is_cuda)
         return copies[key]
     if isinstance(content, dict):
         # Not `{}`: a state dict has an attribute, the versions of its modules.
         copied = copy(content)
         for name, value in content.items():
-            copied[name] = _host_copy(value, copies)
+            copied[name] = _host_copy(value, copies, free)
         return copied
     if isinstance(content, list | tuple):
-        return type(content)(_host_copy(value, copies) for value in content)
+        return type(content)(_host_copy(value, copies, free) for value in content)
     return content
 
 

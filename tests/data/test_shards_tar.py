@@ -13,7 +13,7 @@ from PIL import Image
 
 from salakseg import index, shard
 from salakseg.data.shards import read_shards
-from salakseg.data.shards_tar import damage_of, plain_extension
+from salakseg.data.shards_tar import damage_of, plain_extension, tar_header
 
 
 def test_an_image_that_fails_its_checksums_is_left_out_and_named(
@@ -116,3 +116,23 @@ def test_damage_is_found_in_cut_files(patch_folders: Path) -> None:
     assert plain_extension(whole) == "png"
     assert damage_of(whole[: len(whole) // 2]) is not None
     assert damage_of(b"\xff\xd8\xff\xe0" + bytes(5000)) == "the JPEG is cut off"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "folder/a.mask.png", "x" * 96 + ".png", "x" * 97 + ".png", "straße/ä.json"]
+)
+def test_headers_are_those_of_tarfile(name: str) -> None:
+    for size in (0, 1, 511, 123_456_789, 8**11 - 1, 8**11):
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = size, 0o444
+        member.uname = member.gname = "salakseg"
+        assert tar_header(name, size) == member.tobuf(encoding="utf-8")
+
+
+def test_tars_are_those_of_tarfile(shards_dir: Path) -> None:
+    for path in shards_dir.glob("*.tar"):
+        again = io.BytesIO()
+        with tarfile.open(path) as tar, tarfile.open(fileobj=again, mode="w") as other:
+            for member in tar:
+                other.addfile(member, tar.extractfile(member))
+        assert again.getvalue() == path.read_bytes()

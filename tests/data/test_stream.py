@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from salakseg.data import patch_decoder
 from salakseg.data import stream as stream_module
 from salakseg.data.augment import color_view, plan, weak_view
 from salakseg.data.shards import Shards, read_shards
@@ -278,6 +279,7 @@ def as_sixteen_bits() -> tuple[bytes, Any, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("torchvision", [True, False])
 @pytest.mark.parametrize(
     "made",
     [
@@ -286,8 +288,13 @@ def as_sixteen_bits() -> tuple[bytes, Any, Any]:
     ],
 )
 def test_what_is_transparent_is_not_there(
-    shards: Shards, made: Callable[[], tuple[bytes, Any, Any]]
+    shards: Shards,
+    made: Callable[[], tuple[bytes, Any, Any]],
+    torchvision: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not torchvision:
+        monkeypatch.setattr(patch_decoder, "_decoder", lambda: patch_decoder._by_pillow)
     content, pixels, there = made()
     sample = shards.split("train").iloc[:1]
     mask_file = (shards.folder / sample.shard[0]).read_bytes()

@@ -94,10 +94,43 @@ def test_the_bytes_are_those_of_a_save_in_the_foreground(tmp_path: Path, model: 
 
 def test_a_tensor_of_two_files_is_copied_once() -> None:
     layer = torch.nn.Linear(2, 2)
-    copied = host_copy({"a": layer.state_dict(), "b": {"inner": layer.state_dict()}, "c": [layer]})
+    state = {"a": layer.state_dict(), "b": {"inner": layer.state_dict()}, "c": [layer]}
+    copied, tensors = host_copy(state)
+    assert len(tensors) == 2
     assert copied["a"]["weight"] is copied["b"]["inner"]["weight"]
     assert copied["a"]["weight"] is not copied["a"]["bias"]
     assert copied["a"]["weight"].data_ptr() != layer.weight.data_ptr()
+
+
+def test_the_next_copy_takes_the_memory_of_the_one_before() -> None:
+    last = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    state = {"a": torch.ones(1000), "b": torch.ones(1000), "c": last, "d": torch.ones(7)}
+    _, tensors = host_copy(state)
+    memory = {tensor.data_ptr() for tensor in tensors}
+    state = {"e": torch.zeros(2), **{name: tensor + 1 for name, tensor in state.items()}}
+    copied, tensors = host_copy(state, tensors)
+    assert memory < {tensor.data_ptr() for tensor in tensors}
+    for name, tensor in state.items():
+        assert torch.equal(copied[name], tensor)
+        assert copied[name].stride() == tensor.stride()
+
+
+def test_what_is_still_to_be_written_keeps_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = torch.save
+
+    def full_disk(content: object, file: BinaryIO) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Saver() as saver:
+        monkeypatch.setattr(torch, "save", full_disk)
+        saver.save({tmp_path / "best_model.pth": {"weights": torch.full((5,), 1.0)}})
+        saver.wait()
+        monkeypatch.setattr(torch, "save", original)
+        saver.save({tmp_path / "other.pth": {"weights": torch.full((5,), 2.0)}})
+    for name, value in (("best_model.pth", 1), ("other.pth", 2)):
+        assert (torch.load(tmp_path / name, weights_only=True)["weights"] == value).all()
 
 
 def test_one_save_is_in_flight_and_the_next_waits(
