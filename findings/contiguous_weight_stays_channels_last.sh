@@ -9,8 +9,8 @@
 # where the layouts differ in speed: on a CPU dilated depthwise layers take two to three times as long.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; cd "$work"
-python3.11 -m venv venv; venv/bin/pip install -q torch==2.14.1 numpy==2.4.6
-venv/bin/python - <<'PY'
+python3 -m venv env; env/bin/pip install -q torch==2.14.1 numpy==2.4.6
+env/bin/python - <<'PY'
 import torch
 
 layer = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8).to(memory_format=torch.channels_last)
