@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from salakseg.demonstration.demo import demo
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
+    from salakseg.model.onnx_export import export
     from salakseg.suggestion.suggest import suggest
     from salakseg.training.doctor import doctor
     from salakseg.training.loop import train
@@ -27,6 +28,7 @@ __all__ = [
     "demo",
     "doctor",
     "evaluate",
+    "export",
     "index",
     "patchify",
     "predict",
@@ -43,6 +45,7 @@ _HOMES = {
     "train": "salakseg.training.loop",
     "evaluate": "salakseg.evaluation.evaluate",
     "predict": "salakseg.mapping.predict",
+    "export": "salakseg.model.onnx_export",
     "suggest": "salakseg.suggestion.suggest",
     "doctor": "salakseg.training.doctor",
     "checkpoints": "salakseg.training.saved_files",

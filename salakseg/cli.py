@@ -662,6 +662,22 @@ def suggest(
     )
 
 
+@app.command(cls=Command, epilog="Example: salakseg export best_model.pth")
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model file, or its name in checkpoints/.")
+    ] = Path("best_model.pth"),
+    out: Annotated[
+        Path | None, typer.Option(help="The file. [default: MODEL's name, .onnx, beside it]")
+    ] = None,
+) -> None:
+    """Write a model as ONNX, for QGIS (Deepness) and programs without torch.
+
+    Reads a model. Writes one file, tried with ONNX Runtime, that knows its classes.
+    """
+    salakseg.export(model, out=out)
+
+
 RunFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run.")]
 
 

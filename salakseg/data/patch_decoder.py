@@ -2,8 +2,8 @@
 
 The one place that knows who decodes. torchvision is faster than Pillow (PNG by a tenth, JPEG by a
 quarter), but deprecates its decoders; where an install has them no more, Pillow decodes, to the
-same pixels (of a JPEG within 1). torchcodec, which is to replace them, is no faster, turns pictures by their EXIF tag (a
-patch against its mask), and cuts 16 bits to 8.
+same pixels (of a JPEG within 1). torchcodec, which is to replace them, is no faster, turns pictures
+by their EXIF tag (a patch against its mask), and cuts 16 bits to 8.
 """
 
 import warnings

@@ -1,0 +1,229 @@
+"""A model file → ONNX: one file that programs without torch run, QGIS with Deepness among them.
+
+The graph holds all that is done to an image: normalisation, padding to the network's multiple of
+pixels, the network in evaluation mode, cropping, softmax. Its metadata are those that the QGIS
+plugin Deepness reads, and under `salakseg` what a model file says of itself.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from salakseg.console import console
+from salakseg.errors import InputError, WorkError
+from salakseg.files import atomic_path
+from salakseg.model.generator import SIDE_MULTIPLE, Generator
+from salakseg.model.weights import Model, find_model, load_model
+from salakseg.version import VERSION
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INSTALL = 'pip install "salakseg[onnx]"'
+# Sides of the tiles that a file is tried with, beside the model's own: two that the network's
+# multiple does not divide, among them one that is not square.
+TRIED = ((160, 224), (100, 150))
+# Largest difference of a probability between ONNX Runtime and torch.
+TOLERANCE = 1e-3
+# Deepness' overlap of tiles, in percent, as `predict` has it.
+OVERLAP = 25
+# What Deepness' ONNX Runtime, 1.17 at most, can read: from 1.14 on.
+OPSET, FORMAT_VERSION = 18, 8
+IMAGE, PROBABILITIES = "image", "probabilities"
+
+
+class _Portable(nn.Module):
+    """The generator by operations that know no size beforehand."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), float32 in [0, 1] → probabilities (B, K, H, W)."""
+        height, width = images.shape[-2:]
+        x = (images - self.generator.mean) / self.generator.std
+        for axis, side in ((2, height), (3, width)):
+            whole = (side + SIDE_MULTIPLE - 1) // SIDE_MULTIPLE * SIDE_MULTIPLE
+            # Beyond the edge its last pixel again, as the generator pads.
+            x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))
+        logits: Tensor = self.generator.network(x)
+        return logits[..., :height, :width].softmax(1)
+
+
+def export(model: Path | str = Path("best_model.pth"), *, out: Path | str | None = None) -> Path:
+    """Write a model as ONNX, and see that ONNX Runtime gives the same classes.
+
+    The input `image` is float32 (B, 3, H, W) in [0, 1], red, green, blue; the output
+    `probabilities` float32 (B, K, H, W). B, H and W may be any, but for networks whose layers hang
+    on the size: their files take tiles of the model's patch size only, and that is said.
+
+    Args:
+        model: a model file, or its name in checkpoints/.
+        out: the file; None: the model's name with `.onnx`, beside it.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        InputError: no model; packages missing; a network that ONNX cannot express.
+        WorkError: what ONNX Runtime makes of it differs.
+    """
+    path = find_model(Path(model))
+    _require_packages()
+    loaded = load_model(path)
+    out = path.with_suffix(".onnx") if out is None else Path(out)
+    network = _Portable(loaded.generator).eval()
+    side = loaded.patch_size
+    console.print(f"Exporting {path} ({loaded.generator.name}) …")
+    sides = [(side, side), *TRIED]
+    content = None
+    try:
+        content = _onnx_of(network, side, any_size=True)
+        difference = _largest_difference(content, network, loaded, sides)
+    except _NOT_EXPRESSED:
+        difference = float("inf")
+    if difference > TOLERANCE:  # layers that hang on the size, as those of a pyramid pooling
+        sides = sides[:1]
+        try:
+            content = _onnx_of(network, side, any_size=False)
+        except _NOT_EXPRESSED as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{path}: {loaded.generator.name} cannot be written as ONNX ({reason})"
+            ) from error
+        difference = _largest_difference(content, network, loaded, sides)
+    if content is None or difference > TOLERANCE:
+        raise WorkError(
+            f"{out}: not written; ONNX Runtime's probabilities differ from torch's by "
+            f"{difference:.2g}"
+        )
+    _describe(content, loaded)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(content.SerializeToString())
+    tiles = "tiles of any size" if len(sides) > 1 else f"tiles of {side} × {side} pixels only"
+    console.print(
+        f"Wrote {out}, for {tiles}; tried with ONNX Runtime: probabilities within "
+        f"{difference:.1g} of torch's. In QGIS: Deepness, Model file"
+    )
+    return out
+
+
+def _require_packages() -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise InputError(f"export needs {', '.join(missing)}, not installed here: {INSTALL}")
+
+
+# Of torch's exporter, which has many classes of its own.
+_NOT_EXPRESSED = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
+
+
+def _onnx_of(network: nn.Module, side: int, any_size: bool) -> Any:
+    """The network as an ONNX model in memory."""
+    dynamic = torch.export.Dim.DYNAMIC
+    # Sides that differ, or they would be taken for one and the same.
+    example = (
+        torch.zeros(2, 3, side, side + SIDE_MULTIPLE) if any_size else torch.zeros(2, 3, side, side)
+    )
+    sizes = {0: dynamic, 2: dynamic, 3: dynamic} if any_size else {0: dynamic}
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(sizes,),
+            input_names=[IMAGE],
+            output_names=[PROBABILITIES],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    content = program.model_proto
+    content.ir_version = FORMAT_VERSION
+    return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own words, which are about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _largest_difference(
+    content: Any, network: nn.Module, model: Model, sides: list[tuple[int, int]]
+) -> float:
+    """Of any probability between ONNX Runtime and our own, over made-up tiles of these sizes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            content.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        largest = 0.0
+        for number, (height, width) in enumerate(sides):
+            images = _made_up(1 + number % 2, height, width)
+            (theirs,) = session.run(None, {IMAGE: images.numpy()})
+            with torch.inference_mode():
+                ours = model.generator(images).softmax(1).numpy()
+            if theirs.shape != ours.shape:
+                return float("inf")
+            largest = max(largest, float(np.abs(theirs - ours).max()))
+    except Exception:  # ONNX Runtime's classes are not public
+        return float("inf")
+    return largest
+
+
+def _made_up(batch: int, height: int, width: int) -> Tensor:
+    """Float32 (B, 3, H, W) in [0, 1]: smooth areas with noise, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(batch, 3, 8, 8, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    return (smooth + 0.1 * torch.rand(batch, 3, height, width, generator=generator)).clamp(0, 1)
+
+
+def _describe(content: Any, model: Model) -> None:
+    """Set the metadata: what Deepness reads, each a JSON value, and our own."""
+    about: dict[str, Any] = {
+        "model_type": "Segmentor",
+        "class_names": dict(enumerate(model.mapping.names)),
+        "tile_size": model.patch_size,
+        "tiles_overlap": OVERLAP,
+        # The likeliest class everywhere, as `predict` has it, and nothing smoothed away.
+        "seg_thresh": 0.0,
+        "seg_small_segment": 0,
+        "salakseg": {
+            "version": VERSION,
+            "generator": model.generator.name,
+            "classes": model.mapping.as_plain(),
+            "patch_size": model.patch_size,
+            "pixel_size": model.pixel_size,
+            "white_level": model.white_level,
+            "iteration": model.iteration,
+        },
+    }
+    if model.pixel_size is not None:
+        about["resolution"] = round(100 * model.pixel_size, 4)  # centimetres a pixel
+    for name, value in about.items():
+        item = content.metadata_props.add()
+        item.key, item.value = name, json.dumps(value, ensure_ascii=False)
