@@ -8,8 +8,9 @@ plugin Deepness reads, and under `salakseg` what a model file says of itself.
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from salakseg.version import VERSION
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INSTALL = 'pip install "salakseg[onnx]"'
-# Sides of the tiles that a file is tried with, beside the model's own: two that the network's
-# multiple does not divide, among them one that is not square.
-TRIED = ((160, 224), (100, 150))
+# Sides of the tiles that a file is tried with, beside the model's own: small and large ones, and
+# such as the network's multiple does not divide.
+TRIED = ((64, 96), (320, 224), (100, 150))
 # Largest difference of a probability between ONNX Runtime and torch.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 # Deepness' overlap of tiles, in percent, as `predict` has it.
 OVERLAP = 25
 # What Deepness' ONNX Runtime, 1.17 at most, can read: from 1.14 on.
@@ -40,7 +41,7 @@ IMAGE, PROBABILITIES = "image", "probabilities"
 
 
 class _Portable(nn.Module):
-    """The generator by operations that know no size beforehand."""
+    """Normalisation, network and softmax, for sides that `SIDE_MULTIPLE` divides."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -48,14 +49,34 @@ class _Portable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float32 in [0, 1] → probabilities (B, K, H, W)."""
-        height, width = images.shape[-2:]
         x = (images - self.generator.mean) / self.generator.std
-        for axis, side in ((2, height), (3, width)):
-            whole = (side + SIDE_MULTIPLE - 1) // SIDE_MULTIPLE * SIDE_MULTIPLE
-            # Beyond the edge its last pixel again, as the generator pads.
-            x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))
         logits: Tensor = self.generator.network(x)
-        return logits[..., :height, :width].softmax(1)
+        return logits.softmax(1)
+
+
+def _with_settled_padding(network: nn.Module) -> None:
+    """Give convolutions that pad by the size of their input, as TensorFlow does, the padding that
+    they have at such sides: it is the same at all, which the exporter would take hours to see."""
+    from timm.layers import Conv2dSame
+
+    for parent in list(network.modules()):
+        for name, same in list(parent.named_children()):
+            if not isinstance(same, Conv2dSame):
+                continue
+            settings = zip(same.kernel_size, same.stride, same.dilation, strict=True)
+            down, across = (max(d * (k - 1) + 1 - s, 0) for k, s, d in settings)
+            padding = across // 2, across - across // 2, down // 2, down - down // 2
+            bare = nn.Conv2d(
+                same.in_channels,
+                same.out_channels,
+                same.kernel_size,  # type: ignore[arg-type]
+                same.stride,  # type: ignore[arg-type]
+                dilation=same.dilation,  # type: ignore[arg-type]
+                groups=same.groups,
+                bias=same.bias is not None,
+            )
+            bare.weight, bare.bias = same.weight, same.bias
+            setattr(parent, name, nn.Sequential(nn.ZeroPad2d(padding), bare))
 
 
 def export(model: Path | str = Path("best_model.pth"), *, out: Path | str | None = None) -> Path:
@@ -80,26 +101,27 @@ def export(model: Path | str = Path("best_model.pth"), *, out: Path | str | None
     _require_packages()
     loaded = load_model(path)
     out = path.with_suffix(".onnx") if out is None else Path(out)
-    network = _Portable(loaded.generator).eval()
     side = loaded.patch_size
+    network = _Portable(deepcopy(loaded.generator)).eval()
+    _with_settled_padding(network)
     console.print(f"Exporting {path} ({loaded.generator.name}) …")
     sides = [(side, side), *TRIED]
     content = None
     try:
-        content = _onnx_of(network, side, any_size=True)
-        difference = _largest_difference(content, network, loaded, sides)
+        content = _onnx_of(network, loaded, any_size=True)
+        difference = _largest_difference(content, loaded, sides)
     except _NOT_EXPRESSED:
         difference = float("inf")
     if difference > TOLERANCE:  # layers that hang on the size, as those of a pyramid pooling
         sides = sides[:1]
         try:
-            content = _onnx_of(network, side, any_size=False)
+            content = _onnx_of(network, loaded, any_size=False)
         except _NOT_EXPRESSED as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"{path}: {loaded.generator.name} cannot be written as ONNX ({reason})"
             ) from error
-        difference = _largest_difference(content, network, loaded, sides)
+        difference = _largest_difference(content, loaded, sides)
     if content is None or difference > TOLERANCE:
         raise WorkError(
             f"{out}: not written; ONNX Runtime's probabilities differ from torch's by "
@@ -127,29 +149,79 @@ def _require_packages() -> None:
 _NOT_EXPRESSED = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
 
 
-def _onnx_of(network: nn.Module, side: int, any_size: bool) -> Any:
-    """The network as an ONNX model in memory."""
-    dynamic = torch.export.Dim.DYNAMIC
-    # Sides that differ, or they would be taken for one and the same.
-    example = (
-        torch.zeros(2, 3, side, side + SIDE_MULTIPLE) if any_size else torch.zeros(2, 3, side, side)
-    )
-    sizes = {0: dynamic, 2: dynamic, 3: dynamic} if any_size else {0: dynamic}
+def _onnx_of(network: nn.Module, model: Model, any_size: bool) -> Any:
+    """The network as an ONNX model in memory, for tiles of any size or of the model's own."""
+    batch, height, width = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    sizes: dict[int, Any] = {0: batch}
+    whole = -(-model.patch_size // SIDE_MULTIPLE) * SIDE_MULTIPLE
+    example = torch.zeros(2, 3, whole, whole)
+    if any_size:
+        sizes |= {2: SIDE_MULTIPLE * height, 3: SIDE_MULTIPLE * width}
+        # Sides that differ, or they would be taken for one and the same.
+        example = torch.zeros(2, 3, whole, whole + SIDE_MULTIPLE)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network,
             (example,),
             dynamo=True,
             dynamic_shapes=(sizes,),
-            input_names=[IMAGE],
-            output_names=[PROBABILITIES],
+            input_names=["padded"],
+            output_names=["whole"],
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     content = program.model_proto
     content.ir_version = FORMAT_VERSION
+    tile = ["height", "width"] if any_size else [model.patch_size] * 2
+    _pad_and_crop(content.graph, model.mapping.num_classes, tile)
     return content
+
+
+def _pad_and_crop(graph: Any, num_classes: int, tile: Sequence[str | int]) -> None:
+    """From `padded` → `whole` make `image` → `probabilities`: beyond its edge an image goes on with
+    its last pixel up to the next multiple, as the generator pads, and what is of it is cut off."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    numbers = {
+        **{"zero": 0, "one": 1, "two": 2, "three": 3},
+        **{"multiple": SIDE_MULTIPLE, "less": SIDE_MULTIPLE - 1},
+        **{"starts": [0, 0], "axes": [2, 3], "first": [2], "last": [4]},
+    }
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), f"tile_{name}")
+        for name, value in numbers.items()
+    )
+    node = helper.make_node
+    before = [node("Shape", [IMAGE], ["tile_shape"])]
+    source = IMAGE
+    for axis, number in ((2, "two"), (3, "three")):
+        side, name = f"tile_side_{axis}", f"tile_{axis}"
+        target = "padded" if axis == 3 else f"{name}_padded"
+        before += [
+            node("Gather", ["tile_shape", f"tile_{number}"], [side]),
+            node("Add", [side, "tile_less"], [f"{name}_more"]),
+            node("Div", [f"{name}_more", "tile_multiple"], [f"{name}_count"]),
+            node("Mul", [f"{name}_count", "tile_multiple"], [f"{name}_whole"]),
+            node("Range", ["tile_zero", f"{name}_whole", "tile_one"], [f"{name}_range"]),
+            node("Sub", [side, "tile_one"], [f"{name}_end"]),
+            node("Min", [f"{name}_range", f"{name}_end"], [f"{name}_index"]),
+            node("Gather", [source, f"{name}_index"], [target], axis=axis),
+        ]
+        source = target
+    after = [
+        node("Slice", ["tile_shape", "tile_first", "tile_last"], ["tile_ends"]),
+        node("Slice", ["whole", "tile_starts", "tile_ends", "tile_axes"], [PROBABILITIES]),
+    ]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    for places, name, channels in (
+        (graph.input, IMAGE, 3),
+        (graph.output, PROBABILITIES, num_classes),
+    ):
+        shape = ["batch", channels, *tile]
+        places.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
 
 @contextmanager
@@ -168,9 +240,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _largest_difference(
-    content: Any, network: nn.Module, model: Model, sides: list[tuple[int, int]]
-) -> float:
+def _largest_difference(content: Any, model: Model, sides: list[tuple[int, int]]) -> float:
     """Of any probability between ONNX Runtime and our own, over made-up tiles of these sizes."""
     import onnxruntime
 

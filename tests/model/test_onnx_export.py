@@ -39,7 +39,7 @@ def probabilities(path: Path, images: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "fpn-mobilenet_v2"])
+@pytest.mark.parametrize("name", ["tiny", "fpn128-tu-tf_efficientnet_lite0"])
 def test_onnx_runtime_gives_our_classes_on_real_tiles_of_any_size(name: str) -> None:
     file, model = model_file(name)
     written = export(file)
@@ -50,7 +50,7 @@ def test_onnx_runtime_gives_our_classes_on_real_tiles_of_any_size(name: str) -> 
         images = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).contiguous()
         theirs, ours = probabilities(written, images), model.probabilities(images, False).numpy()
         assert theirs.shape == ours.shape
-        assert np.abs(theirs - ours).max() < 1e-3
+        assert np.abs(theirs - ours).max() < 1e-4
         assert (theirs.argmax(1) == ours.argmax(1)).mean() > 0.999
 
 
@@ -83,7 +83,7 @@ def test_a_network_that_hangs_on_the_size_is_written_for_one(
     assert "tiles of 64 × 64 pixels only" in capsys.readouterr().out
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
     theirs = probabilities(written, images)
-    assert np.abs(theirs - model.probabilities(images, False).numpy()).max() < 1e-3
+    assert np.abs(theirs - model.probabilities(images, False).numpy()).max() < 1e-4
 
 
 def test_a_file_that_computes_something_else_is_not_written(
