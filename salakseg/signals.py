@@ -61,6 +61,22 @@ def on_stop(act: Callable[[int], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def stops_noted(say: Callable[[], object]) -> Iterator[list[int]]:
+    """Signals that ask to stop fill the list that this gives, and the first one calls `say`; a
+    second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int) -> None:
+        if received:
+            raise Stop
+        received.append(number)
+        say()
+
+    with on_stop(note):
+        yield received
+
+
 def ignore_stops() -> None:
     """For a worker process: these reach the whole group, and the main process ends its workers."""
     for number in STOPS:

@@ -84,3 +84,12 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_a_name_of_a_module_is_that_of_one() -> None:
     names = [name.rpartition(".")[2] for name in modules()]
     assert {name for name in names if names.count(name) > 1} == {"__init__"}
+
+
+# Files that say in their first lines why they are long.
+LONG = {"salakseg.cli", "salakseg.training.step"}
+
+
+def test_rooms_are_small() -> None:
+    lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in modules().items()}
+    assert {name for name, count in lines.items() if count > 400} == LONG

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from salakseg.console import console
 from salakseg.data.random_numbers import draw_bits
@@ -33,7 +32,7 @@ from salakseg.device import (
 from salakseg.errors import InputError, WorkError
 from salakseg.files import lock_folder, require_folder
 from salakseg.model.generator import Generator, create_generator, require_side
-from salakseg.signals import Stop, on_stop
+from salakseg.signals import Stop, stops_noted
 from salakseg.training.batch_size import automatic_batch_size
 from salakseg.training.checkpoint import (
     LATEST,
@@ -43,7 +42,12 @@ from salakseg.training.checkpoint import (
     newest_checkpoint,
     refuse_to_overwrite,
 )
-from salakseg.training.monitor import draw_curves, gpu_memory_mb, iteration_line
+from salakseg.training.monitor import (
+    draw_curves_if_possible,
+    gpu_memory_mb,
+    iteration_bar,
+    iteration_line,
+)
 from salakseg.training.options import (
     AUTO,
     S4GAN,
@@ -54,7 +58,7 @@ from salakseg.training.options import (
 )
 from salakseg.training.probes import probe_rows
 from salakseg.training.replay import where_it_began
-from salakseg.training.run import Run
+from salakseg.training.run import Run, Stopped
 from salakseg.training.run_log import TIMING_COLUMNS, CsvLog, log_columns
 from salakseg.training.run_report import (
     TIMED_ITERATIONS,
@@ -274,10 +278,6 @@ def train(
             ) from error
 
 
-class Stopped(Exception):
-    """An evaluation was broken off by a signal."""
-
-
 @contextmanager
 def _tracked(run: Run) -> Iterator[None]:
     """Finish the run on W&B however it ends."""
@@ -303,8 +303,10 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     loading = saving = 0.0
     with (
         keep_awake(),
-        _interruptible() as interrupted,
-        _bar(options.num_steps) as (bars, task),
+        stops_noted(
+            lambda: console.print("Stopping after this iteration (once more: at once) …")
+        ) as interrupted,
+        iteration_bar(options.num_steps) as (bars, task),
         closing(iter(run.stream)) as batches,
     ):
 
@@ -366,7 +368,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 if best is not None:
                     files |= model_files(folder, "best", best, step.discriminator)
                 log.write(row)
-                _draw_curves(folder, log)
+                draw_curves_if_possible(folder, log)
                 run.consult(log, timing, say=not done)  # the summary says it at the end
             if run.iteration % options.save_pred_every == 0 or done:
                 path = folder / f"checkpoint_{run.iteration}.pth"
@@ -394,38 +396,3 @@ def _stop(run: Run, saver: Saver) -> NoReturn:
         f"salakseg train --resume --checkpoint-dir {run.folder}"
     )
     raise Stop
-
-
-def _draw_curves(folder: Path, log: CsvLog) -> None:
-    try:
-        draw_curves(folder, log.rows)
-    except OSError as error:  # a picture is not worth a run
-        console.print(f"Warning: curves.png was not drawn ({error})")
-
-
-@contextmanager
-def _bar(num_steps: int) -> Iterator[tuple[Progress, Any]]:
-    columns = (
-        TextColumn("Iter {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]} · left"),
-        TimeRemainingColumn(),
-    )
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
-        yield bars, bars.add_task("", total=num_steps, rate="")
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Signals that ask to stop fill the list that this gives; a second one stops at once."""
-    received: list[int] = []
-
-    def note(number: int) -> None:
-        if received:
-            raise Stop
-        received.append(number)
-        console.print("Stopping after this iteration (once more: at once) …")
-
-    with on_stop(note):
-        yield received

@@ -1,16 +1,19 @@
 """How a run is going: the console line, the evaluation block, curves.png."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from salakseg.classes import ClassMapping
 from salakseg.console import console
 from salakseg.files import atomic_path
 from salakseg.metrics import Scores
+from salakseg.training.run_log import CsvLog
 from salakseg.training.trust import Probe
 
 if TYPE_CHECKING:
@@ -146,3 +149,25 @@ def _plot(
         marker = "o" if len(rows) <= MOST_MARKED else None
         axes.plot(iterations, values, label=label, color=color, marker=marker, markersize=4)
     return iterations, values
+
+
+def draw_curves_if_possible(folder: Path, log: CsvLog) -> None:
+    """As `draw_curves`; where that fails, a warning."""
+    try:
+        draw_curves(folder, log.rows)
+    except OSError as error:  # a picture is not worth a run
+        console.print(f"Warning: curves.png was not drawn ({error})")
+
+
+@contextmanager
+def iteration_bar(num_steps: int) -> Iterator[tuple[Progress, Any]]:
+    """A progress bar, and its task with a field `rate`; in a terminal only."""
+    columns = (
+        TextColumn("Iter {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]} · left"),
+        TimeRemainingColumn(),
+    )
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
+        yield bars, bars.add_task("", total=num_steps, rate="")

@@ -18,9 +18,17 @@ from salakseg.model.applicability import applicability_of, described_rows
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model, as_array, as_tensor, some_photos
 from salakseg.training.advice import Advice, advice_on
-from salakseg.training.checkpoint import best_iteration_in, has_best
-from salakseg.training.monitor import evaluation_head, print_evaluation
-from salakseg.training.options import Options
+from salakseg.training.checkpoint import (
+    best_iteration_in,
+    has_best,
+)
+from salakseg.training.monitor import (
+    evaluation_head,
+    print_evaluation,
+)
+from salakseg.training.options import (
+    Options,
+)
 from salakseg.training.run_log import CsvLog, iou_columns
 from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
 from salakseg.training.tracking import Tracker, prediction_sheet
@@ -253,3 +261,7 @@ class Run:
         score = (self.best_val_miou, self.best_iteration)
         print_evaluation(self.shards.mapping, train, val, probe, judge, score, best is not None)
         return row, best
+
+
+class Stopped(Exception):
+    """An evaluation was broken off by a signal."""

@@ -5,6 +5,7 @@ predicted ones, feature matching pulls D's mean features of predictions to those
 unlabelled predictions that pass a judge become their own labels. What is added: the labels come
 from a teacher, the running mean of G's weights, on a weak view, and G learns them on a strong one;
 trust is given pixel by pixel (`trust.PixelTrust`) as well as image by image (`trust.ImageTrust`).
+In one file, long as it is: an iteration is read best where nothing of it is elsewhere.
 """
 
 import math
