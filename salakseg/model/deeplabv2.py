@@ -66,15 +66,22 @@ class Classifier(nn.Module):
 
 
 class DeepLabV2(nn.Module):
-    """Logits at the input's size, bilinearly enlarged from a stride of 8."""
+    """Logits at the input's size, bilinearly enlarged from a stride of 8, by the corners of the
+    pixels or, with `align_corners`, by the centres of those in the corners."""
 
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
 
-    def __init__(self, num_classes: int, blocks: tuple[int, ...] = BLOCKS_RESNET101) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        blocks: tuple[int, ...] = BLOCKS_RESNET101,
+        align_corners: bool = False,
+    ) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
@@ -103,5 +110,5 @@ class DeepLabV2(nn.Module):
         x = self.maxpool(functional.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return functional.interpolate(
-            self.layer5(x), size=size, mode="bilinear", align_corners=False
+            self.layer5(x), size=size, mode="bilinear", align_corners=self.align_corners
         )

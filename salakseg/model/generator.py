@@ -20,7 +20,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from salakseg.errors import InputError
 from salakseg.model.cpu_kernels import fast_kernels
 from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.names import DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR
+from salakseg.model.guide import MEAN, GuideDeepLabV3Plus
+from salakseg.model.names import (
+    DEFAULT_GENERATOR,
+    GUIDE_V1,
+    GUIDE_V3,
+    PAPER_GENERATOR,
+    TINY_GENERATOR,
+)
 from salakseg.model.torch_files import read_weights, unfit
 from salakseg.model.upsample import deterministic_upsampling
 
@@ -30,6 +37,8 @@ SIDE_MULTIPLE = 32
 DPT_PATCHES = (8, 16, 32)
 # Sides of patches that are tried where one does not fit.
 USUAL_SIDES = (128, 192, 224, 256, 384, 448, 512)
+# Networks that are not segmentation-models-pytorch's.
+OWN = (TINY_GENERATOR, PAPER_GENERATOR, GUIDE_V1, GUIDE_V3)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -151,7 +160,8 @@ def create_generator(
     Args:
         name: `deeplabv3plus-resnet50`, `deeplabv2-resnet101` (the paper's), `tiny`, or any
             `ARCH-ENCODER` of segmentation-models-pytorch, as in `fpn-tu-efficientnet_lite0`, where
-            `fpn128-…` is an FPN of 128 channels instead of 256.
+            `fpn128-…` is an FPN of 128 channels instead of 256; `guide-v1` and `guide-v3` are those
+            of the published guide's files, from random weights.
         num_classes: K.
         encoder_weights: `imagenet` (fetched from the internet once), `none` (random), or the path
             of a file with a state dict of the encoder, or of the whole network. `tiny` has none
@@ -167,6 +177,12 @@ def create_generator(
         generator = Generator(name, DeepLabV2(num_classes))
         if fetch:
             generator.network.load_state_dict(_fetch_resnet101(), strict=False)
+    elif name in (GUIDE_V1, GUIDE_V3):
+        network: nn.Module = GuideDeepLabV3Plus(num_classes)
+        if name == GUIDE_V1:
+            network = DeepLabV2(num_classes, align_corners=True)
+        mean = tuple(value / 255 for value in MEAN)
+        generator = Generator(name, network, mean, (1 / 255,) * 3)
     else:
         generator = _smp_generator(name, num_classes, fetch)
     if encoder_weights not in ("imagenet", "none"):
@@ -231,7 +247,7 @@ def normalise_as_pretrained(generator: Generator) -> None:
     """
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
-    if generator.name in (TINY_GENERATOR, PAPER_GENERATOR):
+    if generator.name in OWN:
         return
     try:
         settings = get_preprocessing_params(generator.name.partition("-")[2])
@@ -247,7 +263,7 @@ def require_side(generator: Generator, side: int) -> None:
     Some of timm's transformers are built for one size of image, or for windows that must divide it,
     and some decoders halve what they get until nothing is left.
     """
-    if generator.name in (DEFAULT_GENERATOR, PAPER_GENERATOR, TINY_GENERATOR):
+    if generator.name in (DEFAULT_GENERATOR, *OWN):
         return
     was_training = generator.training
     generator.eval()

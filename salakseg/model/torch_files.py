@@ -5,11 +5,21 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from salakseg.errors import InputError
 from salakseg.files import StraightToDisk, atomic_path
+
+# What a pickled NumPy number is made of, under both names that NumPy has had for it.
+_NUMBER = np.float64().__reduce__()[0]
+NUMPY_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    _NUMBER,
+    (_NUMBER, "numpy.core.multiarray.scalar"),
+]
 
 
 def write_torch_file(path: Path, content: Any) -> None:
@@ -38,7 +48,9 @@ def read_torch_file(path: Path) -> Any:
             damaged = next(marks, None) or archive.testzip()
         if damaged is not None:
             raise InputError(f"{path}: damaged ({damaged} fails its checksum)")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # A NumPy number, as other programs' scores are, is a plain value too.
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise InputError(f"{path}: damaged, or no file that torch.save wrote") from error
     except pickle.UnpicklingError as error:

@@ -14,6 +14,7 @@ from salakseg.device import autocast_dtype
 from salakseg.errors import InputError
 from salakseg.model.applicability import Applicability
 from salakseg.model.generator import Generator, create_generator
+from salakseg.model.guide import of_the_guide
 from salakseg.model.torch_files import (
     is_state_dict,
     read_torch_file,
@@ -151,7 +152,8 @@ def load_model(
     generator: str | None = None,
     mapping: ClassMapping | None = None,
 ) -> Model:
-    """Read a model file, or a bare state dict where its `generator` and `mapping` are given.
+    """Read a model file; a file of the published guide's program where its `mapping` is given; a
+    bare state dict where its `generator` and `mapping` are.
 
     Raises:
         InputError: damaged or malicious file, no model, weights that do not fit the network.
@@ -183,6 +185,15 @@ def load_model(
             raise InputError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path}: a model file with parts missing ({error})") from error
+    elif (guide := of_the_guide(content)) is not None:
+        name, num_classes, state = guide
+        if mapping is None or mapping.num_classes != num_classes:
+            given = "" if mapping is None else f", which has {mapping.num_classes} now"
+            raise InputError(
+                f"{path}: weights of the published guide's program, for {num_classes} classes; say "
+                f"which with --class-mapping{given}"
+            )
+        model = Model(create_generator(name, num_classes, "none"), mapping, source=str(path))
     elif isinstance(content, dict) and "model_state" in content:
         raise InputError(
             f"{path}: a full checkpoint, to go on training from; "

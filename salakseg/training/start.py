@@ -8,6 +8,7 @@ from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.model.generator import Generator, normalise_as_pretrained
+from salakseg.model.guide import of_the_guide
 from salakseg.model.torch_files import read_torch_file
 from salakseg.model.weights import MODEL_FORMAT, load_model
 from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, RUN_FILES
@@ -30,7 +31,7 @@ def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
     """
     content = read_torch_file(path)
     found = content.get("format") if isinstance(content, dict) else None
-    if found == MODEL_FORMAT:
+    if found == MODEL_FORMAT or of_the_guide(content) is not None:
         return None, path
     if found not in CHECKPOINT_FORMATS:
         raise InputError(f"{path}: neither a checkpoint nor a model of this program")
@@ -131,7 +132,7 @@ def take_normalisation(network: Generator, checkpoint: dict[str, Any], options: 
 def take_weights(network: Generator, path: Path, shards: Shards) -> None:
     """Give the network the weights and normalisation of a model file; `InputError` where they do
     not fit."""
-    model = load_model(path)
+    model = load_model(path, mapping=shards.mapping)
     if model.mapping.names != shards.mapping.names:
         raise InputError(
             f"{path}: was trained on other classes ({', '.join(model.mapping.names)}) than "

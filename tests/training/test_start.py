@@ -90,3 +90,10 @@ def test_a_file_that_is_neither(tmp_path: Path) -> None:
     torch.save({"format": "else"}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="neither a checkpoint nor a model"):
         read_start(tmp_path / "a.pth")
+
+
+def test_a_file_of_the_published_guide_is_a_start(tmp_path: Path) -> None:
+    network = create_generator("guide-v3", 5, "none").network
+    path = tmp_path / "latest_checkpoint.pth"
+    torch.save({"iteration": 9, "model_state": network.state_dict()}, path)
+    assert read_start(path) == (None, path)
