@@ -57,6 +57,7 @@ class SplitBy(StrEnum):
 
     base = "base"
     block = "block"
+    area = "area"
     patch = "patch"
     folder = "folder"
 
@@ -89,7 +90,7 @@ class Strategy(StrEnum):
 # Groups of options in the help.
 FILES, WANDB = "The run's files", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
-MASKS = "Grey masks"
+MASKS, DRAWN = "Grey masks", "Drawn labels"
 UNTRAINED, BARE = "Without a model", "State dicts of other programs"
 
 Workers = Annotated[
@@ -148,9 +149,49 @@ def patchify(
             rich_help_panel=SEEN,
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_FOLDER",
+            help="Drawn labels in place of masks: GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML; "
+            "Labelme, COCO, CVAT for images, Label Studio, Supervisely.",
+            rich_help_panel=DRAWN,
+        ),
+    ] = None,
+    label_field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Names the class of polygons on the ground. [default: the only column of text, or "
+            "class, label, name]",
+            rich_help_panel=DRAWN,
+        ),
+    ] = None,
+    label_layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER", help="[default: the one with polygons]", rich_help_panel=DRAWN
+        ),
+    ] = None,
+    outside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="What lies outside of all that is drawn. [default: no class]",
+            rich_help_panel=DRAWN,
+        ),
+    ] = None,
+    aoi: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Polygons on the ground; outside of them nothing has a class.",
+            rich_help_panel=DRAWN,
+        ),
+    ] = None,
     num_workers: Workers = None,
 ) -> None:
-    """Cut full photos and their masks into patches.
+    """Cut full photos and their masks, or what was drawn on them, into patches.
 
     Reads images/ and masks/ (the same names) in DATA or in folders below it. Writes the same
     folders under --out, layout.csv beside each images/. Stopped, it goes on where it was.
@@ -163,6 +204,11 @@ def patchify(
         nodata=nodata,
         white_level=white_level,
         gsd=gsd,
+        labels=labels,
+        label_field=label_field,
+        label_layer=label_layer,
+        outside=outside,
+        aoi=aoi,
         num_workers=num_workers,
     )
 
@@ -198,8 +244,21 @@ def index(
         float, typer.Option(help="Share of the labels for validation.", rich_help_panel=SPLIT)
     ] = 0.2,
     split_by: Annotated[
-        SplitBy, typer.Option(help="What stays on one side.", rich_help_panel=SPLIT)
-    ] = SplitBy.base,
+        SplitBy | None,
+        typer.Option(
+            help="What stays on one side; area: blocks of an image's ground. [default: base, or "
+            "area where fewer than three have masks]",
+            rich_help_panel=SPLIT,
+        ),
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a block of --split-by area, in patches. [default: as far as labels are "
+            "alike]",
+            rich_help_panel=SPLIT,
+        ),
+    ] = None,
     split_file: Annotated[
         Path | None,
         typer.Option(
@@ -230,7 +289,8 @@ def index(
         mask_values=mask_values,
         mask_offset=mask_offset,
         val_split=val_split,
-        split_by=split_by.value,
+        split_by=None if split_by is None else split_by.value,
+        block_size=block_size,
         split_file=split_file,
         labeled_list=labeled_list,
         seed=seed,

@@ -1,25 +1,15 @@
 """README.md and docs/: their commands, links and tables against the code, their recipes run."""
 
-import base64
 import csv
-import io
-import json
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyogrio
 import pytest
-import rasterio
-import shapely
-from PIL import Image
-from rasterio.transform import from_origin
 from typer.main import get_command
 
-from salakseg import index, patchify
-from salakseg.classes import packaged_class_mapping, read_class_mapping, read_mask
+from salakseg.classes import packaged_class_mapping, read_class_mapping
 from salakseg.cli import app
 from salakseg.data.index_files import PATCH_COLUMNS
 from salakseg.data.layout import LAYOUT_COLUMNS, WHITE_LEVEL
@@ -159,116 +149,3 @@ def test_tables_of_formats_are_the_files(index_dir: Path, shards_dir: Path) -> N
     for name in ("base_images.csv", "problems.csv"):
         assert table(name) == header(index_dir / name)
     assert sorted(table("samples.csv")) == sorted(header(shards_dir / "samples.csv"))
-
-
-def recipe(heading: str) -> str:
-    """The Python of a section of docs/data.md."""
-    section = text_of(ROOT / "docs" / "data.md").partition(f"## {heading}\n")[2]
-    match = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert match is not None
-    return match[1]
-
-
-MAPPING = "class_name,class_color,ignore\nNothing,0 0 0,yes\nWater,0 0 255,\nRoad,255 0 0,\n"
-
-
-def test_masks_from_qgis() -> None:
-    photos = Path("PHOTOS")
-    (photos / "images").mkdir(parents=True)
-    (photos / "class_mapping.csv").write_text(MAPPING, encoding="utf-8")
-    place = {"crs": "EPSG:32650", "transform": from_origin(500_000, 9_000_000, 0.5, 0.5)}
-    size = {"height": 40, "width": 60, "count": 3, "dtype": "uint8"}
-    with rasterio.open(photos / "images/field.tif", "w", driver="GTiff", **size, **place) as file:
-        file.write(np.full((3, 40, 60), 90, np.uint8))
-    pyogrio.raw.write(
-        "field_polygons.gpkg",
-        np.array([shapely.to_wkb(shapely.box(500_000, 8_999_990, 500_010, 9_000_000))], object),
-        [np.array(["Road"], object)],
-        ["class"],
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs=place["crs"],
-    )
-    exec(recipe("Masks from QGIS"), {})
-    patchify(photos, out="DATA", size=60)
-    labels = read_mask(
-        Path("DATA/masks/field_patch_000_000.png"),
-        read_class_mapping(Path("DATA/class_mapping.csv")),
-    ).labels
-    assert (labels[:20, :20] == 1).all() and (labels == 1).sum() == 400
-    assert (labels[20:] == 255).all()
-
-
-def test_masks_from_cvat() -> None:
-    Path("DATA").mkdir()
-    Path("labelmap.txt").write_text(
-        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nWater:0,0,255::\nRoad:255,0,0::\n",
-        encoding="utf-8",
-    )
-    exec(recipe("Masks from CVAT"), {})
-    mapping = read_class_mapping(Path("DATA/class_mapping.csv"))
-    assert (mapping.names, mapping.ignored_names) == (["Water", "Road"], ["background"])
-
-
-def test_masks_from_labelme(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every tool of Labelme's that draws an area; what has none, or no class, is said."""
-    Path("DATA/images").mkdir(parents=True)
-    Path("DATA/class_mapping.csv").write_text(MAPPING, encoding="utf-8")
-    drawn = io.BytesIO()
-    Image.new("1", (5, 4), 1).save(drawn, "PNG")
-    shapes = [
-        ("Water", "polygon", [[2, 2], [9, 2], [9, 9], [2, 9]], None),
-        ("Road", "rectangle", [[19, 9], [12, 2]], None),
-        ("Water", "circle", [[30, 10], [30, 5]], None),
-        ("Road", "mask", [[2, 12], [6, 15]], base64.b64encode(drawn.getvalue()).decode()),
-        ("Road", "linestrip", [[0, 0], [9, 9]], None),
-        ("Pond", "polygon", [[0, 0], [9, 9], [0, 9]], None),
-        ("Road", None, [[12, 12], [14, 12], [14, 14], [12, 14]], None),
-    ]
-    drawing = {
-        "imageWidth": 40,
-        "imageHeight": 20,
-        "shapes": [
-            {"label": label, "points": points, "mask": mask}
-            | ({"shape_type": kind} if kind else {})
-            for label, kind, points, mask in shapes
-        ],
-    }
-    Path("DATA/images/a.json").write_text(json.dumps(drawing), encoding="utf-8")
-    exec(recipe("Masks from Labelme"), {})
-    assert capsys.readouterr().out.splitlines() == [
-        "a.json: Road, a linestrip, has no area: left out",
-        "a.json: Pond is not in the class mapping: left out",
-    ]
-    reading = read_mask(
-        Path("DATA/masks/a.png"), read_class_mapping(Path("DATA/class_mapping.csv"))
-    )
-    labels = reading.labels
-    assert labels.shape == (20, 40) and not reading.unknown
-    assert (labels[2:10, 2:10] == 0).all() and (labels[2:10, 12:20] == 1).all()
-    assert (labels[12:16, 2:7] == 1).all() and (labels[12:15, 12:15] == 1).all()
-    rows, columns = np.indices(labels.shape)
-    distance = np.hypot(rows - 10, columns - 30)
-    assert (labels[distance < 4.5] == 0).all() and (
-        labels[(distance > 5.6) & (columns > 21)] == 255
-    ).all()
-    assert (labels == 1).sum() == 64 + 20 + 9
-
-
-def test_index_masks_as_roboflow_exports_them() -> None:
-    for number, folder in enumerate(("train", "valid")):
-        path = Path("ROBOFLOW", folder)
-        path.mkdir(parents=True)
-        Image.new("RGB", (8, 8), (200 * number, 0, 0)).save(path / f"a{number}_jpg.rf.12ab.jpg")
-        mask = np.zeros((8, 8), np.uint8)
-        mask[4:] = 2
-        Image.fromarray(mask).save(path / f"a{number}_jpg.rf.12ab_mask.png")
-        names = "Pixel Value, Class\n0, background\n1, water\n2, road\n"
-        (path / "_classes.csv").write_text(names, encoding="utf-8")
-    exec(recipe("Index masks, as Roboflow exports them"), {})
-    summary = index("DATA", num_workers=1)
-    assert (summary["masks"], summary["mask_kinds"]) == (2, {"grey numbers": 2})
-    assert summary["class_pixels"] == {
-        "train": {"water": 0, "road": 32},
-        "val": {"water": 0, "road": 32},
-    }

@@ -51,6 +51,13 @@ from salakseg.data.split import (
     split_bases,
     split_by_patch,
 )
+from salakseg.data.split_area import (
+    may_split_by_area,
+    require_block_size,
+    say_area,
+    split_by_area,
+)
+from salakseg.data.split_plan import with_plan
 from salakseg.data.user_lists import read_labeled_list, read_split_file
 from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError
@@ -65,7 +72,8 @@ def index(
     mask_values: str | None = None,
     mask_offset: int | None = None,
     val_split: float = 0.2,
-    split_by: str = "base",
+    split_by: str | None = None,
+    block_size: int | None = None,
     split_file: Path | str | None = None,
     labeled_list: Path | str | None = None,
     seed: int = 0,
@@ -84,8 +92,11 @@ def index(
         mask_offset: the number that is the mapping's first row, the others counting up from it;
             smaller ones are no class.
         val_split: share of the labelled patches to hold out for validation.
-        split_by: what stays together: `base` image, `block` of consecutive frames, `folder`, or
-            single `patch` (which leaks).
+        split_by: what stays together: `base` image, `block` of consecutive frames, `folder`, blocks
+            of an image's ground with a margin around them (`area`), or single `patch` (which
+            leaks). None: `area` where fewer than three base images have masks and their patches'
+            places are known, else `base`.
+        block_size: side of such a block in patches; None: as far as the labels are alike.
         split_file: CSV with base_image, split and where needed folder, in place of a random split.
         labeled_list: names of the patches or base images whose masks may be used, one a line.
         seed: another seed, another split.
@@ -104,10 +115,11 @@ def index(
         None if path is None else Path(path) for path in (class_mapping, split_file, labeled_list)
     )
     require_folder(data, "DATA is the folder that holds images/, or folders with images/ in them")
-    if split_by not in SPLIT_BY:
+    if split_by not in (None, *SPLIT_BY):
         raise InputError(f"--split-by {split_by}: choose one of {', '.join(SPLIT_BY)}")
     if not 0 < val_split < 1:
         raise InputError(f"--val-split {val_split}: must lie between 0 and 1, as in 0.2")
+    require_block_size(block_size, "file" if split_file else split_by)
     require_workers(num_workers)
     mapping_path = find_class_mapping(class_mapping, data)
     mapping = with_said_values(read_class_mapping(mapping_path), mask_values, mask_offset)
@@ -165,10 +177,30 @@ def index(
         bases["labelled"] = np.bincount(base[labelled], minlength=len(bases))
         base_pixels = np.zeros((len(bases), pixels.shape[1]), np.int64)
         np.add.at(base_pixels, base, pixels)
+        area = None
+        if roles is None and (
+            split_by == "area" or (split_by is None and may_split_by_area(patches, bases))
+        ):
+            area = split_by_area(
+                patches, bases, pixels[:, 1:], patch_size, val_split, seed, block_size, problems
+            )
+            if area is None and (split_by == "area" or block_size is not None):
+                raise InputError(
+                    "--split-by area: the labels lie in too few blocks of ground, so nothing is "
+                    "left to learn from or to validate on; label ground further away"
+                )
+        elif block_size is not None:
+            raise InputError(
+                f"--block-size {block_size}: is of --split-by area, which is not what is chosen "
+                "here by itself; say it"
+            )
+        split_by = "area" if area is not None else split_by or "base"
         if leaky := roles is None and split_by == "patch":
             patches["split"], bases["split"] = split_by_patch(
                 patches, bases, pixels[:, 1:], val_split, seed
             )
+        elif area is not None:
+            patches["split"], bases["split"] = area.splits, area.words
         else:
             if roles is None:
                 roles = split_bases(bases, base_pixels[:, 1:], split_by, val_split, seed)
@@ -190,6 +222,7 @@ def index(
         "split_file": split_file.as_posix() if split_file else None,
         "labeled_list": labeled_list.as_posix() if labeled_list else None,
         "val_split": val_split,
+        "area": None if area is None else area.as_plain(),
         "seed": seed,
         "images": len(patches),
         "masks": found_masks,
@@ -208,6 +241,8 @@ def index(
         "problems": dict(sorted(Counter(kind for _, kind, _, _ in problems.rows).items())),
     }
     preview = draw_preview(data, table, mapping, summary["class_pixels"], white_level)
+    if area is not None:
+        preview = with_plan(preview, patches, bases, area.edges)
     write_index(out, table, base_table, problems, preview, summary)
     checks.save(listed)
     if changed:
@@ -215,6 +250,8 @@ def index(
             f"{plural(changed, 'mask')} changed since the last index: at least "
             f"{corrected:,} pixels corrected"
         )
+    if area is not None:
+        say_area(area)
     print_report(summary, table, mapping, problems, out)
     return summary
 

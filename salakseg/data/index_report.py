@@ -126,6 +126,7 @@ def print_report(
         "base": "by base image",
         "block": "by runs of consecutive frames",
         "folder": "by folder",
+        "area": "by blocks of ground",
         "patch": "by single patch",
     }[summary["split_by"]]
     parts = [f"{splits['train']} train", f"{splits['val']} val"]

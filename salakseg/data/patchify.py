@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from salakseg.classes import ClassMapping
 from salakseg.console import console, progress
 from salakseg.data.folders import files_of, find_folders, note_unread, why_nothing
 from salakseg.data.guesses import guesses_of
+from salakseg.data.labels import LabelOptions, with_labels
 from salakseg.data.patchify_check import (
     Checked,
     CutOptions,
@@ -33,12 +34,17 @@ from salakseg.data.patchify_check import (
     mark_of,
 )
 from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
-from salakseg.data.patchify_record import Record, patches_present, read_record
+from salakseg.data.patchify_record import (
+    Record,
+    labels_before,
+    patches_present,
+    read_record,
+)
 from salakseg.data.patchify_report import tell
 from salakseg.data.problems import Problems, first_of, plural
 from salakseg.data.workers import Workers, require_workers, worker_processes
 from salakseg.errors import InputError
-from salakseg.files import atomic_path, require_disk_space, require_folder
+from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
 from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.nodata import require_nodata
@@ -63,6 +69,11 @@ def patchify(
     nodata: float | None = None,
     white_level: int | None = None,
     gsd: float | None = None,
+    labels: Path | str | None = None,
+    label_field: str | None = None,
+    label_layer: str | None = None,
+    outside: str | None = None,
+    aoi: Path | str | None = None,
     num_workers: int | None = None,
 ) -> dict[str, int]:
     """Cut full photos (JPG, PNG, TIFF, of any size) and their masks into patches.
@@ -83,6 +94,14 @@ def patchify(
         white_level: the 16-bit value that becomes 255; None: the least usual one that all 16-bit
             photos keep to.
         gsd: metres on the ground a pixel, of photos without CRS; None: by a drone's metadata.
+        labels: what people drew, a file or a folder of files, in place of masks: polygons on the
+            ground (GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML), or Labelme, COCO, CVAT for
+            images, Label Studio, Supervisely. Of overlapping shapes the later one holds. None: as
+            in the last run.
+        label_field: column that names the class; None: the only one of text, or class, label, name.
+        label_layer: None: the only one with polygons.
+        outside: class of what no shape holds; None: none.
+        aoi: polygons on the ground; outside of them nothing has a class.
         num_workers: processes; None: one a core; 0 or 1: none beside this one.
 
     Returns:
@@ -110,14 +129,18 @@ def patchify(
             "photos; give another folder"
         )
     photos = find_photos(data)
-    record = read_record(out, data, options, photos)
+    told = _labels_told(out, labels, label_field, label_layer, outside, aoi)
+    mapping = None
+    if told is not None:
+        photos, mapping = with_labels(data, out, photos, told)
+    record = read_record(out, data, options, photos, told.as_plain() if told else None)
     present = patches_present(out, photos)
     with worker_processes(num_workers) as workers:
         plan = _plan(workers, data, photos, record, present)
         eight_bits = all(one.white_level is None for one in plan.checked.values())
         if nodata is not None and nodata > 255 and plan.checked and eight_bits:
             raise InputError(f"--nodata {nodata:g}: the photos' values are 8-bit, 0 to 255")
-        masked = sum(photo.mask is not None for photo in photos)
+        masked = sum(photo.has_mask for photo in photos)
         console.print(
             f"{data}: {len(photos)} photos, {masked} with a mask, "
             f"{len(photos) - len(plan.todo)} done already"
@@ -128,6 +151,8 @@ def patchify(
         if (data / "class_mapping.csv").is_file():
             with atomic_path(out / "class_mapping.csv") as temporary:
                 shutil.copyfile(data / "class_mapping.csv", temporary)
+        elif mapping is not None:
+            write_text(out / "class_mapping.csv", mapping)
         for photo in plan.todo:
             record.forget(photo, present[photo.folder, photo.base_image])
         record.save(photos)
@@ -141,6 +166,31 @@ def patchify(
         job = partial(cut, out=out, options=record.options, mapping=plan.mapping)
         cuts = _cut_all(workers, job, parts, record, photos, cut_by)
     return tell(out, photos, record, cuts)
+
+
+def _labels_told(
+    out: Path,
+    labels: Path | str | None,
+    label_field: str | None,
+    label_layer: str | None,
+    outside: str | None,
+    aoi: Path | str | None,
+) -> LabelOptions | None:
+    """The labels that this run was told of, else those of the last one."""
+    options = {"label-field": label_field, "label-layer": label_layer}
+    options |= {"outside": outside, "aoi": None if aoi is None else str(aoi)}
+    if labels is not None:
+        return LabelOptions(str(labels), *options.values())
+    if alone := next((name for name, value in options.items() if value is not None), None):
+        raise InputError(f"--{alone}: is of labels; give --labels FILE_OR_FOLDER too")
+    before = labels_before(out)
+    if before is not None:
+        said = [before.labels]
+        for name, value in asdict(before).items():
+            if name != "labels" and value is not None:
+                said.append(f"--{name.replace('_', '-')} {value}")
+        console.print(f"{out}: as in the last run, with --labels {' '.join(said)}")
+    return before
 
 
 def find_photos(data: Path) -> list[PhotoToCut]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from salakseg.classes import ClassMapping, read_class_mapping, sizes_agree
 from salakseg.console import console
+from salakseg.data.labels_draw import Drawing
 from salakseg.data.patch_names import composed
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
@@ -48,7 +49,7 @@ class PhotoToCut:
     """A photograph to cut: its folder (posix, relative to DATA), file, and mask or None.
 
     `source` is its posix path relative to DATA. `guess` is what the mask was before a person
-    corrected it; None where that is not known.
+    corrected it; None where that is not known. `drawing` goes for a mask.
     """
 
     folder: str
@@ -56,6 +57,12 @@ class PhotoToCut:
     path: Path
     mask: Path | None = None
     guess: Path | None = None
+    drawing: Drawing | None = None
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether its patches get masks."""
+        return self.mask is not None or self.drawing is not None
 
     @property
     def base_image(self) -> str:
@@ -63,10 +70,12 @@ class PhotoToCut:
         return composed(self.path.stem)
 
     def fingerprint(self) -> list[int]:
-        """Size and time of change of photo, mask, guess: other numbers mean that they changed."""
+        """Size and time of change of photo, mask, guess, and a number of what is drawn: other ones
+        mean that they changed."""
         paths = (self.path, self.mask, self.guess)
         stats = [path.stat() for path in paths if path is not None]
-        return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
+        numbers = [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
+        return numbers if self.drawing is None else [*numbers, self.drawing.fingerprint]
 
 
 class Checked(NamedTuple):

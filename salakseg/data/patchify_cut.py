@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
+from salakseg.data.labels_draw import Tally
 from salakseg.data.layout import LayoutRow, georeference_words
 from salakseg.data.patchify_check import CutOptions, PhotoToCut, needs_mapping
 from salakseg.files import atomic_path
@@ -50,6 +51,7 @@ class Cut:
         sized_by: how the pixel size is known: gsd, metadata, place, or "" where it is not.
         why: in words, how it is known or why not.
         notes: a sentence that many photos may share → what it is of this one.
+        drawn: what of its labels was drawn.
     """
 
     rows: list[LayoutRow] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Cut:
     sized_by: str = ""
     why: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+    drawn: Tally = field(default_factory=Tally)
 
     def joined(self, other: "Cut") -> "Cut":
         """With another part of the same photograph."""
@@ -68,6 +71,7 @@ class Cut:
             nodata=self.nodata + other.nodata,
             partial=self.partial + other.partial,
             flat=self.flat + other.flat,
+            drawn=self.drawn + other.drawn,
         )
 
 
@@ -83,10 +87,13 @@ def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None
     target, base = out / photo.folder, photo.base_image
     with (
         open_image(photo.path, options.nodata, options.bands, white_level=level) as image,
-        _open_mask(photo.mask, mapping, done.notes) as mask,
+        _open_mask(photo.mask, mapping, done.notes) as stored_mask,
         _open_mask(photo.guess, mapping, {}) as guess,
     ):
         width, height = image.width, image.height
+        mask = stored_mask
+        if photo.drawing is not None:
+            mask = photo.drawing.as_mask(size, done.drawn)
         place = _place_of(image, options.gsd, done)
         for note in image.notes:
             if level is None or "full brightness" not in note:  # said of all of them
@@ -98,7 +105,7 @@ def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None
                 done.notes["Photo and mask differ in size, cropped to the part they share"] = (
                     f"photo {image.width}×{image.height}, mask {mask.width}×{mask.height}"
                 )
-            if image.turned:
+            if image.turned and photo.drawing is None:
                 done.notes[
                     "Photos turned upright as their EXIF data say; their masks were not turned"
                 ] = "the mask must fit the upright photo"
@@ -134,8 +141,8 @@ def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None
 
 def written(photo: PhotoToCut, rows: Sequence[LayoutRow], out: Path) -> list[Path]:
     """The files of a photo's patches."""
-    parts = [("images", photo.path), ("masks", photo.mask), ("guess", photo.guess)]
-    kinds = [kind for kind, path in parts if path is not None]
+    parts = (("images", True), ("masks", photo.has_mask), ("guess", photo.guess is not None))
+    kinds = [kind for kind, there in parts if there]
     return [out / photo.folder / kind / f"{row.patch}.png" for row in rows for kind in kinds]
 
 

@@ -10,15 +10,18 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from salakseg.console import console
+from salakseg.data.labels import LabelOptions
 from salakseg.data.layout import LAYOUT, LayoutRow, read_whole_layout, write_layout
 from salakseg.data.patch_names import composed
 from salakseg.data.patchify_check import CutOptions, PhotoToCut
 from salakseg.data.patchify_cut import written
+from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
 from salakseg.files import flush, write_text
 
@@ -35,6 +38,7 @@ class Record:
         out: the folder.
         data: what it was cut from, as a resolved path.
         options: how it is cut: this run's, or where that is told nothing those of the first one.
+        labels: `LabelOptions.as_plain` of the labels that it is cut with; None without.
         photos: source → "files" (its fingerprint), "white_level" and "masks", of what is done.
         rows: source → its rows of layout.csv.
     """
@@ -42,6 +46,7 @@ class Record:
     out: Path
     data: str
     options: CutOptions
+    labels: dict[str, Any] | None = None
     photos: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, list[LayoutRow]] = field(default_factory=dict)
     _unflushed: list[Path] = field(default_factory=list)
@@ -78,12 +83,31 @@ class Record:
         for folder, lines in by_folder.items():
             write_layout(self.out / folder / LAYOUT, lines)
         content = {"format": FORMATS[-1], "data": self.data, **asdict(self.options)}
+        if self.labels is not None:
+            content["labels"] = self.labels
         content["photos"] = self.photos
         write_text(self.out / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_record(out: Path, data: Path, options: CutOptions, photos: Sequence[PhotoToCut]) -> Record:
-    """What an earlier run into `out` did; `InputError` where its patches may not stay."""
+def labels_before(out: Path) -> LabelOptions | None:
+    """The labels of an earlier run into `out`; None where it had none, or cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return LabelOptions(**json.loads((out / RECORD).read_text(encoding="utf-8"))["labels"])
+    return None
+
+
+def read_record(
+    out: Path,
+    data: Path,
+    options: CutOptions,
+    photos: Sequence[PhotoToCut],
+    labels: dict[str, Any] | None = None,
+) -> Record:
+    """What an earlier run into `out` did; `InputError` where its patches may not stay.
+
+    Args:
+        labels: of this run, as the record keeps them.
+    """
     path, here = out / RECORD, str(data.resolve())
     give_another = "give another folder, or delete that one"
     if not path.is_file():
@@ -92,7 +116,7 @@ def read_record(out: Path, data: Path, options: CutOptions, photos: Sequence[Pho
             raise InputError(
                 f"--out {out}: {foreign} was not written by this command; {give_another}"
             )
-        return Record(out, here, options)
+        return Record(out, here, options, labels)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] not in FORMATS:
@@ -131,9 +155,21 @@ def read_record(out: Path, data: Path, options: CutOptions, photos: Sequence[Pho
             f"--out {out}: holds patches of {other_data}, whose {changed[0]} is another photo than "
             f"that of {data}; {give_another}"
         )
+    bare = {photo.source for photo in photos if not photo.has_mask}
+    # What is drawn adds one number to those of files, of which each has two.
+    drawn = [source for source in changed if len(done[source].get("files") or ()) % 2]
+    lost = [source for source in drawn if source in bare]
+    if lost:
+        console.print(
+            f"WARNING: {plural(len(lost), 'photo')} had labels that --labels does not hold any "
+            f"more ({first_of(lost)}): without a mask now; labels of all photos belong into one "
+            "folder"
+        )
     if changed:
-        console.print(f"{len(changed)} photos, masks or guesses have changed and are cut again")
-    return Record(out, here, options, done, _read_layouts(out, photos))
+        console.print(
+            f"{len(changed)} photos, masks, labels or guesses have changed and are cut again"
+        )
+    return Record(out, here, options, labels, done, _read_layouts(out, photos))
 
 
 def _as_earlier(

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from salakseg.console import console
+from salakseg.data.labels_draw import Tally
 from salakseg.data.patchify_check import PhotoToCut
 from salakseg.data.patchify_cut import Cut
 from salakseg.data.patchify_record import Record
 from salakseg.data.problems import SHOWN, plural
 from salakseg.imagery.photo import TIFF_SUFFIXES
+from salakseg.mask_meaning import NO_CLASS
 
 
 def tell(
@@ -20,7 +22,7 @@ def tell(
         "photos": len(photos),
         "cut": len(cuts),
         "patches": sum(len(record.rows[photo.source]) for photo in photos),
-        "masked": sum(len(record.rows[photo.source]) for photo in photos if photo.mask is not None),
+        "masked": sum(len(record.rows[photo.source]) for photo in photos if photo.has_mask),
         "nodata": sum(done.nodata for done in cuts.values()),
     }
     notes: dict[str, list[str]] = defaultdict(list)
@@ -30,6 +32,7 @@ def tell(
     for note, details in notes.items():
         more = f", and {len(details) - SHOWN} more" if len(details) > SHOWN else ""
         console.print(f"{note}: {', '.join(details[:SHOWN])}{more}")
+    _tell_labels(photos, cuts)
     _tell_pixel_sizes(cuts, record.options.gsd)
     console.print(
         f"{out}: {counts['patches']} patches of {record.options.size} pixels from "
@@ -54,6 +57,31 @@ def _of_patches(source: str, done: Cut) -> dict[str, str]:
             "folder with --nodata and its value"
         ] = f"{done.flat} patches"
     return notes
+
+
+def _tell_labels(photos: Sequence[PhotoToCut], cuts: dict[str, Cut]) -> None:
+    """Share of each class in what was drawn, and where one class was drawn over another."""
+    cut = {photo.source: photo.drawing for photo in photos if photo.source in cuts}
+    drawings = {source: one for source, one in cut.items() if one is not None}
+    if not drawings:
+        return
+    drawn = sum((cuts[source].drawn for source in drawings), Tally())
+    rows = next(iter(drawings.values())).rows
+    total = drawn.pixels.total() or 1
+    shares = [
+        f"{rows[row][0]} {pixels / total:.1%}"
+        for row, pixels in sorted(drawn.pixels.items())
+        if row < len(rows)
+    ]
+    console.print(
+        f"Labels drawn on {plural(len(drawings), 'photo')}: {', '.join(shares) or 'none'}; "
+        f"{drawn.pixels[NO_CLASS] / total:.1%} without a class"
+    )
+    if drawn.overlapping:
+        console.print(
+            f"Shapes of several classes lie over one another in {drawn.overlapping} pixels: the "
+            "later one holds"
+        )
 
 
 def _tell_pixel_sizes(cuts: dict[str, Cut], gsd: float | None) -> None:

@@ -43,6 +43,8 @@ class Shards:
         fingerprint: tells apart shards of different content.
         white_level: the value of full brightness of the 16-bit photographs that the patches were
             cut from; None where they had 8 bits, or it is not known.
+        apart_pixels: what lies between training and validation where both are of the same base
+            images (`index --split-by area`); None of other splits.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Shards:
     samples: pd.DataFrame
     fingerprint: str
     white_level: int | None = None
+    apart_pixels: int | None = None
 
     def split(self, split: str) -> pd.DataFrame:
         """The samples of one split, numbered from 0."""
@@ -98,6 +101,7 @@ def read_shards(folder: Path = Path("shards")) -> Shards:
             samples,
             manifest["fingerprint"],
             manifest.get("white_level"),
+            manifest.get("apart_pixels"),
         )
     except (KeyError, TypeError, OSError) as error:
         raise InputError(

@@ -130,6 +130,8 @@ def shard(
     }
     if index.summary.get("white_level") is not None:
         manifest["white_level"] = index.summary["white_level"]
+    if area := index.summary.get("area"):
+        manifest["apart_pixels"] = area["apart_pixels"]
     write_text(out / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     (out / ".plan").unlink()
     _report(manifest, out)

@@ -20,7 +20,7 @@ from salakseg.errors import InputError
 
 SPLITS = ("train", "val", "test", "unlabeled", "exclude")
 HELD_OUT = ("val", "test")
-SPLIT_BY = ("base", "block", "patch", "folder")
+SPLIT_BY = ("base", "block", "area", "patch", "folder")
 
 MAX_TRIALS = 256
 UNITS_TRIED = 200_000  # over all trials, so that many units take seconds too

@@ -54,7 +54,7 @@ def read_split_file(path: Path, bases: pd.DataFrame, problems: Problems) -> NDAr
         folder = composed(_as_folder(row.get("folder") or ""))
         if split == "mixed":
             raise InputError(
-                f"{where}: {name} is 'mixed' (its index was made with --split-by patch); "
+                f"{where}: {name} is 'mixed' (its index was made with --split-by patch or area); "
                 f"give it one of {', '.join(SPLITS)}"
             )
         if split not in SPLITS:

@@ -132,9 +132,15 @@ class ShardSplit(ScoredSource):
         self.leaky = np.array([base in in_training for base in self.base_images])
         self.notes = []
         if split != "train" and self.leaky.any():
+            what_of_it = "so the scores are too good; --leak-check says by how much"
+            if shards.apart_pixels is not None:
+                what_of_it = (
+                    f"at least {shards.apart_pixels} pixels from these patches: the scores are of "
+                    "ground beside what was learnt, not of another flight"
+                )
             self.notes.append(
                 f"{self.leaky.sum()} of the {len(base_images)} base images are in training too, "
-                "so the scores are too good; --leak-check says by how much"
+                f"{what_of_it}"
             )
         reader = Patches(shards, {split: split})
 
