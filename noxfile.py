@@ -39,7 +39,8 @@ def qgis(session: nox.Session) -> None:
     if not python.exists() or subprocess.run(look, capture_output=True).returncode:
         session.skip(f"{python} has no QGIS")
     session.install("-e", ".[dev]")
-    session.run("pytest", "tests/mapping/test_styles.py", *session.posargs)
+    files = ("tests/mapping/test_styles.py", "tests/assessment/test_page.py")
+    session.run("pytest", *files, *session.posargs)
 
 
 @nox.session

@@ -19,7 +19,13 @@ def commands() -> str:
     group: Any = get_command(app)
     context = group.make_context("salakseg", [], resilient_parsing=True)
     parts = ["## salakseg", *_table(group, context)]
-    for name, command in group.commands.items():
+    inner = [
+        (f"{name} {inside}", command)
+        for name, outer in group.commands.items()
+        for inside, command in getattr(outer, "commands", {}).items()
+    ]
+    alone = [one for one in group.commands.items() if not hasattr(one[1], "commands")]
+    for name, command in [*alone, *inner]:
         if command.hidden:
             continue
         inside = type(context)(command, info_name=name, parent=context)

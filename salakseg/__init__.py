@@ -1,14 +1,16 @@
 """Semi-supervised land-cover maps from drone imagery with S4GAN.
 
 Each command of `salakseg` is one function here, with the command's options as its arguments:
-`patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `suggest`,
-`doctor`, `checkpoints` and `demo`.
+`patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `assess_plan`
+(`assess plan`), `assess_score` (`assess score`), `suggest`, `doctor`, `checkpoints` and `demo`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from salakseg.assessment.plan import assess_plan
+    from salakseg.assessment.score import assess_score
     from salakseg.data.index import index
     from salakseg.data.patchify import patchify
     from salakseg.data.shards_pack import shard
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "assess_plan",
+    "assess_score",
     "checkpoints",
     "demo",
     "doctor",
@@ -46,6 +50,8 @@ _HOMES = {
     "evaluate": "salakseg.evaluation.evaluate",
     "predict": "salakseg.mapping.predict",
     "export": "salakseg.model.onnx_export",
+    "assess_plan": "salakseg.assessment.plan",
+    "assess_score": "salakseg.assessment.score",
     "suggest": "salakseg.suggestion.suggest",
     "doctor": "salakseg.training.doctor",
     "checkpoints": "salakseg.training.saved_files",

@@ -91,6 +91,7 @@ class Strategy(StrEnum):
 FILES, WANDB = "The run's files", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
 MASKS, DRAWN = "Grey masks", "Drawn labels"
+SIZE = "Sample"
 UNTRAINED, BARE = "Without a model", "State dicts of other programs"
 
 Workers = Annotated[
@@ -737,6 +738,117 @@ def export(
     Reads a model. Writes one file, tried with ONNX Runtime, that knows its classes.
     """
     salakseg.export(model, out=out)
+
+
+assess = typer.Typer(
+    help="Check a random sample of a map: accuracies, and hectares with an interval that is true.",
+    epilog="Example: salakseg assess plan predictions/field_classes.tif",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(assess, name="assess")
+
+
+@assess.command(
+    "plan",
+    cls=Command,
+    epilog="Example: salakseg assess plan predictions/field_classes.tif --points 300",
+)
+def assess_plan(
+    maps: Annotated[
+        list[Path], typer.Argument(metavar="MAP", help="Class maps, folders or patterns.")
+    ],
+    points: Annotated[
+        int | None,
+        typer.Option(help="How many. [default: by --standard-error]", rich_help_panel=SIZE),
+    ] = None,
+    standard_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Wanted of the overall accuracy, as in 0.01. [default: 0.02]",
+            rich_help_panel=SIZE,
+        ),
+    ] = None,
+    least: Annotated[
+        int, typer.Option(help="Points in each class, however rare.", rich_help_panel=SIZE)
+    ] = 30,
+    seed: Annotated[int, typer.Option(help="Of the draw.", rich_help_panel=SIZE)] = 0,
+    zones: Annotated[
+        Path | None,
+        typer.Option(help="Layer of polygons: figures of each too.", rich_help_panel=MORE),
+    ] = None,
+    zone_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column with their names. [default: name, or one that is filled and unique]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    zones_layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Which layer of the file. [default: the one with polygons; of a KML all]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image of a map, or their folder; may be given again. [default: as the map says]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    gsd: Annotated[
+        float | None,
+        typer.Option(help="Metres a pixel, where there is no CRS.", rich_help_panel=MORE),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A folder for all of it.")] = Path("assessment"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an assessment that has answers.")
+    ] = False,
+) -> None:
+    """Draw the points, with a page and a layer to say what is there.
+
+    Reads class maps of salakseg predict and their images. Writes assessment/: index.html,
+    points.gpkg for QGIS, chips/, HOW-TO.md, plan.json.
+    """
+    salakseg.assess_plan(
+        [Path(one) for one in maps],
+        points=points,
+        standard_error=standard_error,
+        least=least,
+        zones=zones,
+        zone_field=zone_field,
+        zones_layer=zones_layer,
+        image=image or [],
+        gsd=gsd,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+    )
+
+
+@assess.command("score", cls=Command, epilog="Example: salakseg assess score assessment")
+def assess_score(
+    assessment: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="What assess plan made, or reference.csv or points.gpkg in it."
+        ),
+    ] = Path("assessment"),
+    maps: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--map",
+            help="Judge this map by the same points, in place of the one that was planned.",
+        ),
+    ] = None,
+) -> None:
+    """Estimate accuracies and hectares from the answers.
+
+    Reads the folder. Writes into it: report.html, areas.csv, assessment.json.
+    """
+    salakseg.assess_score(assessment, maps=maps or [])
 
 
 RunFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run.")]

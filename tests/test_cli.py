@@ -143,6 +143,9 @@ def test_help_of_a_command_has_groups_and_an_example() -> None:
         panels = {getattr(option, "rich_help_panel", None) for option in command.params} - {None}
         for panel in panels:
             assert f"\n{panel}:\n" in said
+    for name in group.commands["assess"].commands:
+        said = CliRunner().invoke(app, ["assess", name, "--help"]).output
+        assert f"Example: salakseg assess {name}" in said and said.count("\n") <= 100
 
 
 def test_a_wrong_name_gets_a_suggestion() -> None:
@@ -202,6 +205,8 @@ def test_options_of_the_guides_train_name_the_command_that_takes_them(
         (("eval", "best_model.pth"), "best_model.pth: no such model file"),
         (("predict", "nowhere.tif"), "nowhere.tif"),
         (("patchify", "nowhere", "--out", "x"), "nowhere"),
+        (("assess", "plan", "nowhere_classes.tif"), "salakseg predict makes maps"),
+        (("assess", "score"), "salakseg assess plan"),
     ],
 )
 def test_nothing_there(arguments: tuple[str, ...], message: str) -> None:
@@ -272,10 +277,13 @@ def test_every_function_is_there_from_python() -> None:
 
 
 # Options that the function takes otherwise.
-OF_THE_COMMAND_LINE = {"models", "no_wandb", "no_cache", *cli.MOVED, *abouts()}
+OF_THE_COMMAND_LINE = {"models", "image", "maps", "no_wandb", "no_cache", *cli.MOVED, *abouts()}
 
 
-@pytest.mark.parametrize("command", app.registered_commands, ids=lambda one: one.callback.__name__)
+COMMANDS = [*app.registered_commands, *cli.assess.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one.callback.__name__)
 def test_the_command_line_and_python_agree_on_names_and_defaults(command: CommandInfo) -> None:
     typed = inspect.signature(command.callback).parameters
     called = inspect.signature(getattr(salakseg, command.callback.__name__)).parameters

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from salakseg.assessment.outcome import AREA_COLUMNS
 from salakseg.classes import packaged_class_mapping, read_class_mapping
 from salakseg.cli import app
 from salakseg.data.index_files import PATCH_COLUMNS
@@ -56,6 +57,9 @@ def parse(line: str) -> None:
         assert words[0] in {"--help", *(n for option in group.params for n in option.opts)}, line
         return
     command = group.commands[words[0]]
+    if hasattr(command, "commands") and len(words) > 1:
+        words = words[1:]
+        command = command.commands[words[0]]
     # A sentence may name an option alone, without its value or the arguments.
     if len(words) == 2 and words[1].startswith("--"):
         assert words[1] in {"--help", *(name for option in command.params for name in option.opts)}
@@ -137,6 +141,7 @@ def test_tables_of_formats_are_the_codes() -> None:
     assert table("log.csv") == [*LOG_COLUMNS, "iou NAME"]
     assert table("timing.csv") == list(TIMING_COLUMNS)
     assert [name for name in table("areas.csv") if name in HEADER] == HEADER
+    assert table("areas.csv of an assessment") == AREA_COLUMNS
     assert checkpoint.__doc__ is not None
     keys = checkpoint.__doc__.partition("| key | what it is |")[2]
     assert table("Full checkpoint") == table("key", f"# key\n{keys}")

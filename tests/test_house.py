@@ -11,7 +11,7 @@ FLOORS = (
     ("__init__",),
     ("demonstration",),
     ("suggestion", "training"),
-    ("evaluation",),
+    ("evaluation", "assessment"),
     ("mapping",),
     ("data",),
     ("model", "imagery"),

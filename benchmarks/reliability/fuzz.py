@@ -104,6 +104,10 @@ READERS: dict[str, list[str]] = {
     "checkpoints/log.csv": ["doctor", "train --resume --num-steps 6 --no-wandb"],
     "checkpoints/timing.csv": ["doctor"],
     "checkpoints/run.json": ["doctor"],
+    "mapped/field_classes.tif": ["assess plan mapped --out a --points 40", "assess score"],
+    "assessment/plan.json": ["assess score", "assess plan mapped --points 30"],
+    "assessment/reference.csv": ["assess score", "assess plan mapped --points 30"],
+    "assessment/points.gpkg": ["assess score assessment/points.gpkg"],
 }
 
 
@@ -163,6 +167,11 @@ def prepare(work: Path) -> None:
             geometry_type="Polygon",
             crs="EPSG:32633",
         )
+    run(["predict", "field.tif", "--out", "mapped", "--device", "cpu"])
+    run(["assess", "plan", "mapped", "--points", "40"])
+    points = json.loads(Path("assessment/plan.json").read_text(encoding="utf-8"))["sample"]
+    rows = "".join(f"{one['id']},Water\n" for one in points)
+    Path("assessment/reference.csv").write_text("id,reference\n" + rows, encoding="utf-8")
 
 
 # ------------------------------------------------------------------ damage

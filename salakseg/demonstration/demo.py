@@ -1,7 +1,7 @@
 """demo(): nothing in; out, in one folder, a drawn farm and all that the commands make of it.
 
 `salakseg-demo/` gets `DATA/` and `farm.tif` (see `flights`), `demo.json`, which marks the folder as
-this program's, and then what index, shard, train, eval and predict write by default.
+this program's, and then what index, shard, train, eval, predict and assess write.
 """
 
 import json
@@ -9,7 +9,7 @@ import time
 import webbrowser
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from salakseg.files import lock_folder, require_folder, write_text
 FORMAT = "salakseg-demo-1"
 MARK = "demo.json"
 NUM_STEPS = 300
+POINTS = 250
 # What drawing takes on two cores; see `Stage.seconds`.
 DRAWING_SECONDS, TRAINING_SECONDS, SHORT_SECONDS = 15.0, 150.0, 15.0
 
@@ -30,12 +31,13 @@ class Stage:
     """A line as a person would type it, and the same as a call.
 
     `seconds` is what it takes on two cores; how long the ones before took tells by how much this
-    machine is faster or slower.
+    machine is faster or slower. `before` is what a person would do before.
     """
 
     line: str
     call: Callable[[], Any]
     seconds: float
+    before: Callable[[], Any] | None = None
 
 
 def demo(
@@ -47,7 +49,7 @@ def demo(
     photo_patches: tuple[int, int] = (4, 3),
     seed: int = 0,
 ) -> dict[str, float]:
-    """Draw a farm and go the whole way on it: index, shard, train, eval, predict.
+    """Draw a farm and go the whole way on it: index, shard, train, eval, predict, assess.
 
     Needs no data and no network. Called again on the same folder it goes on: the farm and the
     training stay and are finished, the rest, which takes seconds, is made anew. To start over,
@@ -113,8 +115,11 @@ def _require_ours(out: Path) -> None:
 def _commands(num_steps: int | None) -> list[Stage]:
     """The way through, from what is in the working directory."""
     # Only now: the farm is drawn without torch.
+    from salakseg.assessment.plan import assess_plan
+    from salakseg.assessment.score import assess_score
     from salakseg.data.index import index
     from salakseg.data.shards_pack import shard
+    from salakseg.demonstration.interpreter import TRUTH, answer_by_truth
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
     from salakseg.training.loop import train
@@ -133,6 +138,18 @@ def _commands(num_steps: int | None) -> list[Stage]:
         training["num_steps"] = num_steps
     seconds = 2 if Path("checkpoints/run.json").exists() else TRAINING_SECONDS
     mapping = {"overwrite": True} if Path("predictions/farm_classes.tif").exists() else {}
+    planning = {"overwrite": True} if Path("assessment/plan.json").exists() else {}
+    assessing = [
+        _command(
+            8,
+            "assess plan",
+            lambda one, **more: assess_plan([one], **more),
+            "predictions/farm_classes.tif",
+            points=POINTS,
+            **planning,
+        ),
+        replace(_command(1, "assess score", assess_score), before=answer_by_truth),
+    ]
     return [
         _command(4, "index", index, "DATA"),
         _command(2, "shard", shard),
@@ -141,6 +158,8 @@ def _commands(num_steps: int | None) -> list[Stage]:
         _command(
             6, "predict", lambda image, **more: predict([image], **more), "farm.tif", **mapping
         ),
+        # A farm that an earlier version drew does not say what is there.
+        *(assessing if Path(TRUTH).exists() else []),
     ]
 
 
@@ -166,6 +185,8 @@ def _go(commands: list[Stage], spent: float, usual: float) -> None:
         about = f"{left / 60:.0f} minutes" if left > 90 else f"{left:.0f} seconds"
         console.print(f"\n$ {command.line}    # {number + 1} of {len(commands)}, {about} left")
         begun = time.monotonic()
+        if command.before is not None:
+            command.before()
         command.call()
         spent += time.monotonic() - begun
         usual += command.seconds
@@ -173,11 +194,15 @@ def _go(commands: list[Stage], spent: float, usual: float) -> None:
 
 def _conclude(out: Path, open_: bool) -> dict[str, float]:
     """Say what came of it and where to look; give the scores."""
+    from salakseg.demonstration.interpreter import TRUTH, tell_truth
     from salakseg.evaluation.baseline import commonest_class
 
     report = out / "eval" / "report.html"
     miou = json.loads((out / "eval" / "metrics.json").read_text(encoding="utf-8"))["miou"]
     commonest, floor = commonest_class(out / "shards")
+    if (out / TRUTH).exists():
+        console.print()
+        tell_truth(out)
     console.print(
         f"\nmIoU {miou:.4f} on photographs that training has not seen; {floor:.4f} for answering "
         f"{commonest}, the commonest class, everywhere. A drawn farm is easier than a real one.\n"
@@ -186,6 +211,7 @@ def _conclude(out: Path, open_: bool) -> dict[str, float]:
         f"  {out / 'eval' / 'contact_sheet.png'}    where the map is right, and where wrong\n"
         f"  {out / 'predictions' / 'farm_preview.png'}    the map of the orthomosaic\n"
         f"  {report}    how far to trust it\n"
+        f"  {out / 'assessment' / 'index.html'}    where a person says what is there\n"
         f"Next: cd {quoted(out)}, and type a command above again with something changed; or index "
         "photographs of your own"
     )

@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 from salakseg.classes import packaged_class_mapping, read_class_mapping
 from salakseg.console import console, progress
 from salakseg.demonstration.farm import PIXEL_SIZE, draw
+from salakseg.demonstration.interpreter import TRUTH
 from salakseg.demonstration.light import AFTERNOON, NOON
 from salakseg.demonstration.things import noise
 from salakseg.files import atomic_path
@@ -27,7 +28,8 @@ CRS, EAST, NORTH = "EPSG:32749", 430_500.0, 9_154_300.0
 
 
 def write_farm(out: Path, photo_patches: tuple[int, int], seed: int) -> None:
-    """Write `farm.tif` and, last and as a whole, `DATA/`; the same pixels for the same seed.
+    """Write `farm.tif`, its true classes (`TRUTH`) and, last and as a whole, `DATA/`; the same
+    pixels for the same seed.
 
     Args:
         photo_patches: patches of 256 pixels across and down a photograph.
@@ -49,7 +51,11 @@ def write_farm(out: Path, photo_patches: tuple[int, int], seed: int) -> None:
                     _write_patches(partial / flight / "masks", name, mapping.palette[labels])
                 bar.advance()
         south = 2 * len(FLIGHTS) * height  # of both flights
-        image, _ = draw(seed, 0, south, 2 * width, 2 * height, NOON)
+        image, labels = draw(seed, 0, south, 2 * width, 2 * height, NOON)
+        truth = Image.fromarray(labels)
+        truth.putpalette(mapping.palette.tobytes())
+        with atomic_path(out / TRUTH) as temporary:
+            truth.save(temporary)
         _write_orthomosaic(out / "farm.tif", image, seed)
         bar.advance(4)
     shutil.copyfile(packaged_class_mapping(), partial / "class_mapping.csv")

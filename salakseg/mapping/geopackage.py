@@ -1,4 +1,4 @@
-"""Layers of polygons as GeoPackages, which old GDAL and QGIS read too."""
+"""Layers as GeoPackages, which old GDAL and QGIS read too, and their styles."""
 
 import warnings
 from pathlib import Path
@@ -26,7 +26,7 @@ def write_layer(
     """Write a layer, or append to it; the file is there afterwards, even with nothing in it.
 
     Args:
-        kind: of all geometries (N,), Polygon or MultiPolygon.
+        kind: of all geometries (N,), Polygon, MultiPolygon or Point.
         columns: (N,) each.
         tags: of the layer, where it is not there yet.
 
@@ -50,3 +50,33 @@ def write_layer(
             layer_metadata=None if append else tags,
             dataset_options=None if append else {"VERSION": GPKG_VERSION},
         )
+
+
+def write_style(path: Path, layer: str, qml: str) -> None:
+    """Give a layer its style, in the table where QGIS looks for it."""
+    row = {
+        "f_table_catalog": "",
+        "f_table_schema": "",
+        "f_table_name": layer,
+        "f_geometry_column": "geom",
+        "styleName": layer,
+        "styleQML": qml,
+        "styleSLD": "",
+        "useAsDefault": True,
+        "description": "",
+        "owner": "",
+        "ui": "",
+        "update_time": np.datetime64("now", "ms"),
+    }
+    values = [
+        np.array([value], object if isinstance(value, str) else None) for value in row.values()
+    ]
+    pyogrio.raw.write(
+        path,
+        None,
+        values,
+        list(row),
+        layer="layer_styles",
+        driver="GPKG",
+        layer_options={"FID": "id"},
+    )

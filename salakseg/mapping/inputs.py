@@ -1,6 +1,7 @@
 """What the user named → the images to map: files, or patches put together to their base images."""
 
 import glob
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,6 +47,13 @@ class Input:
         """Whether it is a PNG or JPEG file without a place, whose map is a PNG."""
         in_a_file = self.mosaic is None and self.path.suffix.lower() in PHOTO_SUFFIXES
         return in_a_file and not has_place(self.path)
+
+    def path_from(self, folder: Path) -> str:
+        """The path from a folder, where there is a way, with `/`."""
+        try:
+            return Path(os.path.relpath(self.path, folder)).as_posix()
+        except ValueError:  # another drive of Windows
+            return self.path.absolute().as_posix()
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' names, sizes and times, and of the patches' places."""

@@ -127,7 +127,8 @@ def _write(
 ) -> Prediction:
     """Make all files from the whole scratch, then give them their names."""
     mapping, validation = network.mapping, validation_of(network, [far])
-    tags = make_tags(network, job.key, far)
+    image = job.image.path_from(job.files["classes"].parent)
+    tags = make_tags(network, job.key, far, image)
     folder = scratch.folder / "done"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -16,6 +16,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -39,8 +40,11 @@ PREVIEW_MIN_WIDTH = 320
 TEXT_COLUMNS = ("zone", "layer", "class", "interval", "basis", "made_by")
 
 
-def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str, str]:
-    """What every file of a map says of its making; `key` is the scratch's, `far` `Prediction`'s."""
+def make_tags(
+    model: Model, key: dict[str, Any], far: float | None, image: str = ""
+) -> dict[str, str]:
+    """What every file of a map says of its making; `key` is the scratch's, `far` `Prediction`'s,
+    `image` the path of what is mapped, from the map's folder."""
     tags = {
         "TIFFTAG_SOFTWARE": f"salakseg {VERSION}",
         "MODEL": Path(model.source).name,
@@ -50,7 +54,20 @@ def make_tags(model: Model, key: dict[str, Any], far: float | None) -> dict[str,
         "OPTIONS": json.dumps(key["options"]),
         "KEY": key_of(key),
     }
+    if image:
+        tags["IMAGE"] = image
+    if model.val_confusion is not None:
+        tags["USERS_ACCURACY"] = json.dumps(_users_accuracy(model.val_confusion))
     return tags if far is None else tags | {"FAR": f"{far}"}
+
+
+def _users_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
+    """Of what was predicted as each class, how much was right; None where nothing was."""
+    predicted = confusion.sum(0)
+    return [
+        round(int(hit) / int(all_of_it), 4) if all_of_it else None
+        for hit, all_of_it in zip(np.diag(confusion), predicted, strict=True)
+    ]
 
 
 def key_of(key: dict[str, Any]) -> str:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 from affine import Affine
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from salakseg.console import console
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.areas import SQUARE_METRES_PER_HECTARE, Ground
 from salakseg.mapping.components import components, joined, meeting
-from salakseg.mapping.geopackage import write_layer
+from salakseg.mapping.geopackage import write_layer, write_style
 from salakseg.mapping.outlines import Edges, Ints, concatenated, edges, polygons
 from salakseg.mapping.scratch import read_raw
 from salakseg.mapping.sieve import sieve
@@ -249,29 +248,4 @@ class _Layer:
 
     def finish(self) -> None:
         """Give the layer its style, in the table where QGIS looks for it."""
-        row = {
-            "f_table_catalog": "",
-            "f_table_schema": "",
-            "f_table_name": "classes",
-            "f_geometry_column": "geom",
-            "styleName": "classes",
-            "styleQML": polygons_qml(self._mapping),
-            "styleSLD": "",
-            "useAsDefault": True,
-            "description": "",
-            "owner": "",
-            "ui": "",
-            "update_time": np.datetime64("now", "ms"),
-        }
-        values = [
-            np.array([value], object if isinstance(value, str) else None) for value in row.values()
-        ]
-        pyogrio.raw.write(
-            self._path,
-            None,
-            values,
-            list(row),
-            layer="layer_styles",
-            driver="GPKG",
-            layer_options={"FID": "id"},
-        )
+        write_style(self._path, "classes", polygons_qml(self._mapping))

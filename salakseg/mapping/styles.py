@@ -4,6 +4,7 @@ For a raster QML lies beside it, of the same stem; for a layer of a GeoPackage i
 `layer_styles`.
 """
 
+from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
 from salakseg.classes import ClassMapping
@@ -70,6 +71,38 @@ def polygons_qml(mapping: ClassMapping) -> str:
     )
 
 
+def points_qml(label: str, field: str, choices: Sequence[str]) -> str:
+    """Crosses with a label each, and a form in which `field` is one of `choices` or empty."""
+    options = {
+        "name": "cross",
+        "color": "230,25,25,255",
+        "outline_color": "230,25,25,255",
+        "outline_width": "0.5",
+        "size": "5",
+        "size_unit": "MM",
+    }
+    symbol = "".join(
+        f'<Option name="{key}" value="{value}" type="QString"/>' for key, value in options.items()
+    )
+    items = "".join(
+        f'<Option type="Map"><Option name={quoteattr(one)} value={quoteattr(one)} type="QString"/>'
+        "</Option>"
+        for one in ("", *choices)
+    )
+    return _qgis(
+        '<renderer-v2 type="singleSymbol"><symbols><symbol name="0" type="marker" alpha="1">'
+        f'<layer class="SimpleMarker"><Option type="Map">{symbol}</Option></layer></symbol>'
+        "</symbols></renderer-v2>"
+        f"<previewExpression>{quoteattr(label)}</previewExpression>"
+        f'<fieldConfiguration><field name="{field}"><editWidget type="ValueMap"><config>'
+        f'<Option type="Map"><Option name="map" type="List">{items}</Option></Option>'
+        "</config></editWidget></field></fieldConfiguration>"
+        '<editable><field name="id" editable="0"/><field name="map" editable="0"/>'
+        '<field name="x" editable="0"/><field name="y" editable="0"/></editable>',
+        "Symbology|Fields|Forms|MapTips",
+    )
+
+
 def _raster(renderer: str) -> str:
     return _qgis(
         f'<pipe><rasterrenderer band="1" opacity="1" alphaBand="-1" {renderer}'
@@ -77,10 +110,10 @@ def _raster(renderer: str) -> str:
     )
 
 
-def _qgis(content: str) -> str:
+def _qgis(content: str, categories: str = "Symbology") -> str:
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        f'<qgis version="3.22" styleCategories="Symbology">{content}</qgis>\n'
+        f'<qgis version="3.22" styleCategories="{categories}">{content}</qgis>\n'
     )
 
 

@@ -52,12 +52,11 @@ def measure_zones(
         The areas, and float64 (Z,): the share of each zone that is mapped, 0 to 1: less where it
         reaches beyond the image or holds nodata.
     """
-    a, b, c, d, e, f = (~source.transform)[:6]
-    in_pixels = shapely.transform(zones.geometries, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    in_pixels = in_pixels_of(zones, source)
     image = shapely.box(0, 0, source.width, source.height)
     found, covered = [], np.zeros(len(in_pixels))
     for number, geometry in enumerate(in_pixels):
-        window, inside = _raster(geometry, source)
+        window, inside = rasterised(geometry, source)
         pixels, square_metres = count_labels(read, window, ground, inside)
         areas = of_classes(pixels, square_metres, mapping.num_classes)
         found.append(areas.corrected(validation))
@@ -75,7 +74,16 @@ def measure_zones(
     return found, covered
 
 
-def _raster(geometry: shapely.Geometry, source: ImageSource) -> tuple[Window, Inside]:
+def in_pixels_of(zones: Zones, source: ImageSource) -> NDArray[np.object_]:
+    """The polygons of zones that are in the image's CRS, in its pixels."""
+    a, b, c, d, e, f = (~source.transform)[:6]
+    moved: NDArray[np.object_] = shapely.transform(
+        zones.geometries, lambda xy: xy @ [[a, d], [b, e]] + [c, f]
+    )
+    return moved
+
+
+def rasterised(geometry: shapely.Geometry, source: ImageSource) -> tuple[Window, Inside]:
     """Where a zone, in pixels, may lie in an image; and of a part of that, what is inside it."""
     window = 0, 0, 0, 0
     left, top, right, bottom = shapely.bounds(geometry)
@@ -93,6 +101,16 @@ def _raster(geometry: shapely.Geometry, source: ImageSource) -> tuple[Window, In
         )
 
     return window, inside
+
+
+def zones_at(
+    zones: Zones, source: ImageSource, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which zones, in the image's CRS, each of n pixels is in: bool (n, Z)."""
+    moved = shapely.transform(in_pixels_of(zones, source), lambda xy: xy + NUDGE)
+    shapely.prepare(moved)
+    inside = [shapely.contains_xy(one, columns + 0.5, rows + 0.5) for one in moved]
+    return np.array(inside, bool).reshape(len(moved), len(rows)).T
 
 
 def zones_csv(

@@ -1,6 +1,7 @@
 """The drawn farm, and the way on it, with photographs of one patch each."""
 
 import inspect
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -64,16 +65,28 @@ def test_the_whole_way(farm: Path) -> None:
     assert (farm / "eval" / "report.html").exists()
     with rasterio.open(farm / "predictions" / "farm_classes.tif") as classes:
         assert classes.crs == "EPSG:32749"
+    assert "\n$ salakseg assess score " in said
+    # The interval is as true as its name, the network as bad as four iterations make it.
+    found = re.search(r"(\d+\.\d+) ha estimated from \d+ points .* ha in truth. Of 7 classes", said)
+    assert found is not None
+    assert (farm / "assessment" / "report.html").exists()
+
+
+NAMES = ("evaluate", "predict", "assess_plan", "assess_score")
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_each_line_does_what_the_call_does(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if begun:
-        for name in ("checkpoints/latest_checkpoint.pth", "predictions/farm_classes.tif"):
+        for name in (
+            *("checkpoints/latest_checkpoint.pth", "predictions/farm_classes.tif"),
+            "assessment/plan.json",
+        ):
             Path(name).parent.mkdir()
             Path(name).touch()
+    Path("farm_truth.png").touch()
     calls: list[tuple[str, dict[str, Any]]] = []
-    for name in ("index", "shard", "train", "evaluate", "predict"):
+    for name in (*("index", "shard", "train"), *NAMES):
         real = getattr(salakseg, name)
 
         def record(*given: Any, _name: str = name, _real: Any = real, **options: Any) -> None:
@@ -85,7 +98,7 @@ def test_each_line_does_what_the_call_does(begun: bool, monkeypatch: pytest.Monk
     for command in module._commands(None):
         command.call()
         cli.app(shlex.split(command.line)[1:], standalone_mode=False)
-    assert len(calls) == 10 and calls[::2] == calls[1::2]
+    assert len(calls) == 14 and calls[::2] == calls[1::2]
 
 
 def plain(value: Any) -> Any:

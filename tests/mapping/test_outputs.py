@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,10 @@ def test_the_tags_tell_the_model_the_options_and_how_far_the_image_is(tiny: Mode
     assert json.loads(tags["OPTIONS"]) == {"overlap": 0.25}
     assert "FAR" not in tags
     assert make_tags(tiny, key, 0.0)["FAR"] == "0.0"
+    assert not {"IMAGE", "USERS_ACCURACY"} & tags.keys()
+    confusion = np.array([[3, 0, 0], [1, 0, 2], [0, 0, 1]])
+    more = make_tags(replace(tiny, val_confusion=confusion), key, None, "../field.tif")
+    assert (more["IMAGE"], more["USERS_ACCURACY"]) == ("../field.tif", "[0.75, null, 0.3333]")
     other = {"model": "5e", "options": {"overlap": 0.3}}
     assert tags["KEY"] == key_of(key) != key_of(other)
 

@@ -12,7 +12,7 @@ import pytest
 
 from salakseg.classes import ClassMapping
 from salakseg.mapping.predict import predict
-from salakseg.mapping.styles import classes_qml, confidence_qml, polygons_qml
+from salakseg.mapping.styles import classes_qml, confidence_qml, points_qml, polygons_qml
 from tests.mapping.samples import MAPPING, coloured, png
 from tests.rasters import write_tiff
 
@@ -32,6 +32,13 @@ def test_polygons_have_their_names_and_colours() -> None:
     assert [category.get("value") for category in root.iter("category")] == ODD.names
     colours = [option.get("value") for option in root.iterfind(".//Option[@name='color']")]
     assert colours == ["0,10,255,255", "1,2,3,255"]
+
+
+def test_the_form_of_points_offers_the_answers() -> None:
+    qml = points_qml("id", "reference", [*ODD.names, "none of these"])
+    entries = ElementTree.fromstring(qml).iterfind(".//Option[@type='List']/Option/Option")
+    names = ["", *ODD.names, "none of these"]
+    assert [(one.get("name"), one.get("value")) for one in entries] == [(n, n) for n in names]
 
 
 @pytest.mark.parametrize(("classes", "least"), [(2, 50), (3, 33), (254, 0)])

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pyproj import CRS, Geod, Transformer
 from salakseg.errors import InputError
 from salakseg.mapping.areas import Validation, ground_of
 from salakseg.mapping.predict import predict
-from salakseg.mapping.zone_areas import measure_zones
+from salakseg.mapping.zone_areas import measure_zones, zones_at
 from salakseg.mapping.zones import Zones, place_zones
 from tests.mapping.samples import MAPPING, coloured, source_of
 from tests.mapping.test_zones import UTM, write_layer, write_zones
@@ -157,6 +158,25 @@ def test_a_pixel_is_in_a_zone_where_its_centre_is(transform: Affine) -> None:
     pixels, _ = counted([*shapes, bow_tie], transform)
     np.testing.assert_array_equal(pixels[:-1], exact)
     np.testing.assert_array_equal(pixels[-1], exact[-1])
+
+
+@pytest.mark.parametrize("transform", TURNS)
+def test_single_pixels_are_in_the_zones_that_count_them(transform: Affine) -> None:
+    image, labels = coloured(SIDE, SIDE)
+    # Sides through the centres of pixels.
+    shapes = [
+        shapely.box(-3, -3, 20.5, 50),
+        shapely.box(20.5, -3, 60, 50),
+        shapely.Polygon([(0.5, -39.5), (60.5, 80.5), (-90.5, 80.5), (-90.5, -39.5)]),
+    ]
+    a, b, c, d, e, f = transform[:6]
+    placed = shapely.transform(np.array(shapes), lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    zones = Zones(Path("z.gpkg"), np.arange(3), np.arange(3), None, placed, UTM)
+    source = replace(source_of(image), transform=transform)
+    rows, columns = np.indices((SIDE, SIDE)).reshape(2, -1)
+    inside = zones_at(zones, source, rows, columns)
+    found = [np.bincount(labels.ravel()[inside[:, zone]], minlength=3) for zone in range(3)]
+    np.testing.assert_array_equal(found, counted(shapes, transform)[0])
 
 
 def test_overlapping_zones_count_what_they_share_in_each() -> None:
