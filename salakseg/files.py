@@ -76,7 +76,7 @@ class StraightToDisk(BufferedWriter):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(FileIO(path, "wb"))
+        super().__init__(FileIO(str(path), "wb"))
         self._pending = 0
 
     def write(self, content: Any, /) -> int:
