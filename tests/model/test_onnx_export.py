@@ -39,7 +39,7 @@ def probabilities(path: Path, images: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "fpn128-tu-tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["tiny", "fpn128-tu-tf_mobilenetv3_small_minimal_100"])
 def test_onnx_runtime_gives_our_classes_on_real_tiles_of_any_size(name: str) -> None:
     file, model = model_file(name)
     written = export(file)
