@@ -118,6 +118,20 @@ Bands = Annotated[
         rich_help_panel=SEEN,
     ),
 ]
+ZoneField = Annotated[
+    str | None,
+    typer.Option(
+        help="Its column with their names. [default: name, or one that is filled and unique]",
+        rich_help_panel=MORE,
+    ),
+]
+ZonesLayer = Annotated[
+    str | None,
+    typer.Option(
+        help="Which layer of the file. [default: the one with polygons; of a KML all]",
+        rich_help_panel=MORE,
+    ),
+]
 ShardsDir = Annotated[Path, typer.Option(help="Shards made by salakseg shard.")]
 BareGenerator = Annotated[
     str | None,
@@ -576,20 +590,8 @@ def predict(
         Path | None,
         typer.Option(help="Layer of polygons: areas for each of them too.", rich_help_panel=MORE),
     ] = None,
-    zone_field: Annotated[
-        str | None,
-        typer.Option(
-            help="Its column with their names. [default: name, or one that is filled and unique]",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
-    zones_layer: Annotated[
-        str | None,
-        typer.Option(
-            help="Which layer of the file. [default: the one with polygons; of a KML all]",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
+    zone_field: ZoneField = None,
+    zones_layer: ZonesLayer = None,
     polygons: Annotated[
         bool,
         typer.Option("--polygons", help="A GeoPackage of the classes too.", rich_help_panel=MORE),
@@ -777,20 +779,8 @@ def assess_plan(
         Path | None,
         typer.Option(help="Layer of polygons: figures of each too.", rich_help_panel=MORE),
     ] = None,
-    zone_field: Annotated[
-        str | None,
-        typer.Option(
-            help="Its column with their names. [default: name, or one that is filled and unique]",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
-    zones_layer: Annotated[
-        str | None,
-        typer.Option(
-            help="Which layer of the file. [default: the one with polygons; of a KML all]",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
+    zone_field: ZoneField = None,
+    zones_layer: ZonesLayer = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(
