@@ -628,7 +628,8 @@ def predict(
     """Tile full images into land-cover maps.
 
     Reads a model and PNG, JPEG, GeoTIFF or VRT of any size, or folders of patches. Writes
-    predictions/: of each image its class map, confidence, areas and preview.
+    predictions/: of each image its class map, confidence, areas and preview; and index.html,
+    a page of all maps that opens in a browser, offline.
     """
     salakseg.predict(
         [Path(image) for image in images],

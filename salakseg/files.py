@@ -112,6 +112,16 @@ def flush(paths: Iterable[Path], one_by_one: bool = sys.platform != "linux") -> 
             os.fsync(file.fileno())
 
 
+def replace_folder(new: Path, path: Path) -> None:
+    """Give a whole folder the name `path`, on the same disk, in the place of what has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    if path.exists():
+        os.replace(path, old)
+    os.replace(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
     with atomic_path(path) as temporary:

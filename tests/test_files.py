@@ -20,6 +20,7 @@ from salakseg.files import (
     format_bytes,
     is_cut_off_jpeg,
     lock_folder,
+    replace_folder,
     require_disk_space,
     require_folder,
     sha256_of,
@@ -220,3 +221,12 @@ def test_a_disk_that_is_full_while_pages_are_let_go(
     with pytest.raises(OSError, match="No space"), StraightToDisk(tmp_path / "a") as file:
         file.write(b"half")
     assert file.closed
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("new", "newer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        replace_folder(tmp_path / name, tmp_path / "below" / "there")
+        assert [path.name for path in (tmp_path / "below").iterdir()] == ["there"]
+        assert [path.name for path in (tmp_path / "below" / "there").iterdir()] == [name]

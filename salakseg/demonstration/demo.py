@@ -209,7 +209,7 @@ def _conclude(out: Path, open_: bool) -> dict[str, float]:
         "Look at\n"
         f"  {out / 'index' / 'preview.png'}    the photographs and their masks\n"
         f"  {out / 'eval' / 'contact_sheet.png'}    where the map is right, and where wrong\n"
-        f"  {out / 'predictions' / 'farm_preview.png'}    the map of the orthomosaic\n"
+        f"  {out / 'predictions' / 'index.html'}    the map of the orthomosaic\n"
         f"  {report}    how far to trust it\n"
         f"  {out / 'assessment' / 'index.html'}    where a person says what is there\n"
         f"Next: cd {quoted(out)}, and type a command above again with something changed; or index "

@@ -72,6 +72,11 @@ def fit(picture: Picture, width: int, height: int) -> Picture:
     return np.asarray(image)
 
 
+def averaged(picture: Picture, step: int) -> Picture:
+    """The mean of each step × step pixels; of the last ones less may be there."""
+    return np.asarray(Image.fromarray(picture).reduce(step))
+
+
 def contact_sheet(
     rows: Sequence[Sequence[Picture]],
     row_titles: Sequence[str],

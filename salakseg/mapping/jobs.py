@@ -67,10 +67,12 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to map: its files by kind, what its pixels depend on, and its mask or None."""
+    """One image to map: its files by kind, the folder of what the page of all maps shows of it,
+    what its pixels depend on, and its mask or None."""
 
     image: Input
     files: dict[str, Path]
+    view: Path
     key: dict[str, Any]
     mask: Truth | None
 
@@ -99,7 +101,9 @@ def job_of(
 ) -> Job:
     """An image, to be mapped into `out`."""
     files = {kind: out / name for kind, name in _names(image, options, mask).items()}
-    return Job(image, files, _key(image, network, model_hash, options), mask)
+    return Job(
+        image, files, out / f"{image.name}_view", _key(image, network, model_hash, options), mask
+    )
 
 
 def _names(image: Input, options: MapOptions, mask: Truth | None) -> dict[str, str]:

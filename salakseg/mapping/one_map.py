@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from salakseg.console import console, progress
 from salakseg.errors import InputError
-from salakseg.files import atomic_path, require_disk_space
+from salakseg.files import atomic_path, replace_folder, require_disk_space
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.against_mask import (
     ERRORS,
@@ -29,14 +29,16 @@ from salakseg.mapping.likeness import share_far
 from salakseg.mapping.outputs import Shrunk, make_tags, write_preview, write_raster, write_table
 from salakseg.mapping.polygons import min_pixels, write_polygons
 from salakseg.mapping.resample import classify_seen, seen_by
-from salakseg.mapping.scratch import Scratch, open_scratch
+from salakseg.mapping.scratch import Scratch, image_step, open_scratch
+from salakseg.mapping.view_files import write_view
 from salakseg.mapping.zone_areas import measure_zones, write_zones
 from salakseg.mapping.zones import Zones, place_zones
 from salakseg.model.applicability import UNLIKE, is_far
 from salakseg.model.weights import Model
 
-# Scratch of both maps, and at worst the maps themselves with overviews.
-SCRATCH_BYTES = 5
+# Scratch of both maps, and at worst the maps themselves with overviews; as large as the image is
+# kept, its scratch, and at worst the pictures.
+SCRATCH_BYTES, VIEW_BYTES = 5, 5
 
 
 def make_map(
@@ -66,11 +68,12 @@ def make_map(
     if options.nodata is None:
         suggest_nodata(source)
     folder = classes.parent / f".partial-{job.image.name.rpartition('/')[2]}"
+    shape = source.height, source.width
     begun = (folder / "state.npz").exists()
     needed = (SCRATCH_BYTES + options.polygons - 2 * begun) * source.height * source.width
+    needed += VIEW_BYTES * source.height * source.width // image_step(shape) ** 2
     require_disk_space(classes.parent, needed, f"the map of {path.name}")
-    shrunk = Shrunk(source.height, source.width)
-    shape = source.height, source.width
+    shrunk = Shrunk(*shape)
     with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
         _classify_into(scratch, source, seen, network, options, shrunk, title)
         return _write(job, scratch, source, network, options, zones, ground, shrunk, far)
@@ -164,6 +167,10 @@ def _write(
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
         write_table(made["scores"], scores_csv(scored, mapping, made_by))
         print_scores(job.image.path, scored, mapping)
+    view = folder / job.view.name
+    overviews = made["classes"].suffix != ".png"
+    write_view(view, scratch, mapping, areas, ground, far, overviews=overviews)
+    replace_folder(view, job.view)
     # By the map itself `finished_of` knows that the others are there: it comes last.
     for kind in sorted(made, key="classes".__eq__):
         with atomic_path(job.files[kind]) as final:

@@ -4,7 +4,8 @@ In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos; folders 
 together to their base images) and a model file. Out, for `field.tif`, in `predictions/`:
 `field_classes.tif` and `field_confidence.tif` (COGs on the image's own grid; of a photo, PNGs),
 `field_areas.csv`, `field_preview.png`, and what was asked for besides; beside them what tells QGIS
-and GDAL of colours, names and types: `.qml`, `.tif.aux.xml`, `.csvt`.
+and GDAL of colours, names and types: `.qml`, `.tif.aux.xml`, `.csvt`. Last `index.html`, a page of
+all maps in the folder, with its pictures in `field_view/`.
 
 Here are the checks, the order of the images and what is said of all. `jobs` knows the files of a
 map, `one_map` makes one, and `classify` is what pushes an image through the network.
@@ -34,6 +35,7 @@ from salakseg.mapping.inputs import find_inputs, open_input, require_different_n
 from salakseg.mapping.jobs import MapOptions, Prediction, finished_of, job_of
 from salakseg.mapping.one_map import make_map
 from salakseg.mapping.resample import checked_resolution
+from salakseg.mapping.viewer import write_page
 from salakseg.mapping.zones import read_zones
 from salakseg.model.weights import find_model, load_model
 
@@ -187,6 +189,7 @@ def predict(
             raise
         if len(jobs) > 1:
             console.print(f"{path} → {done[-1].classes}")
+    page = write_page(out)
     if done:
         print_areas(
             str(done[0].classes) if len(done) == 1 else f"{len(done)} maps",
@@ -195,7 +198,7 @@ def predict(
             network.mapping,
             validation_of(network, [result.far for result in done]),
         )
-        console.print(f"Next: look at {done[0].preview}; {done[0].classes} opens in QGIS")
+        console.print(f"Next: look at {page or done[0].preview}; {done[0].classes} opens in QGIS")
     if failed:
         others = f" (the others are in {out})" if done else ""
         raise InputError(

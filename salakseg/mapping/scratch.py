@@ -1,9 +1,9 @@
 """An unfinished map on disk, so that a prediction that was killed goes on where it was.
 
-In: blocks of labels and confidence. Out: any window of them. Both are raw files of fixed layout
-(uint8, a byte a pixel, row by row) in a hidden folder beside the maps, with `state.npz`: the blocks
-that are safely in them, what the next block needs of the last one, and the key of everything that
-the pixels depend on. A scratch of another key is discarded.
+In: blocks of labels, confidence and image. Out: any window of them. All are raw files of fixed
+layout (uint8, a byte a pixel, three of the image, row by row) in a hidden folder beside the maps,
+with `state.npz`: the blocks that are safely in them, what the next block needs of the last one, and
+the key of everything that the pixels depend on. A scratch of another key is discarded.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,11 +22,22 @@ from numpy.typing import NDArray
 
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, lock_folder
+from salakseg.imagery.drawing import Picture, averaged
 from salakseg.mapping.classify import Block
 
 # A state holds up to some 50 MB; so often it costs next to nothing.
 SAVE_SECONDS = 10.0
 BANDS = ("labels", "confidence")
+# The image is kept for people to look at: of a larger one, shrunk by 2, 4, 8, …
+IMAGE_SIDE = 16384
+
+
+def image_step(shape: tuple[int, int]) -> int:
+    """By how much an image of `shape` is shrunk: 1, 2, 4, …"""
+    step = 1
+    while max(shape) > IMAGE_SIDE * step:
+        step *= 2
+    return step
 
 
 @dataclass
@@ -51,22 +63,46 @@ class Scratch:
     carried: NDArray[np.float32] | None = None
     discarded: bool = False
 
+    @property
+    def image_step(self) -> int:
+        """By how much the image is shrunk."""
+        return image_step(self.shape)
+
+    def shrunk_shape(self, step: int) -> tuple[int, int]:
+        """Height and width of the image, shrunk by `step`."""
+        return ceil(self.shape[0] / step), ceil(self.shape[1] / step)
+
     def path(self, band: str) -> Path:
-        """The raw file of "labels" or "confidence"."""
+        """The raw file of "labels", "confidence" or "image"."""
         return self.folder / f"{band}.raw"
 
     def window(self, band: str, row: int, column: int, height: int, width: int) -> NDArray[Any]:
         """uint8 (height, width), cut off at the image's edge."""
         return read_raw(self.path(band), self.shape, row, column, height, width)
 
+    def image_path(self, step: int) -> Path:
+        """The raw file of the image, shrunk by `step`; `keep` makes that of `image_step`."""
+        return self.path("image" if step == self.image_step else f"image-{step}")
+
+    def image(self, row: int, rows: int, step: int) -> Picture:
+        """Rows of the image, shrunk by `step`; cut off at its edge."""
+        height, width = self.shrunk_shape(step)
+        rows = max(0, min(rows, height - row))
+        values = np.fromfile(
+            self.image_path(step), np.uint8, rows * width * 3, offset=row * width * 3
+        )
+        return values.reshape(rows, width, 3)
+
     def keep(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Write each block as it passes, and every few seconds what is needed to go on after it."""
         with ExitStack() as stack:
-            files = [stack.enter_context(open(self.path(band), "r+b")) for band in BANDS]
+            files = [stack.enter_context(open(self.path(band), "r+b")) for band in self._sizes()]
             saved = time.monotonic()
             for block in blocks:
-                self._write(files[0], block, block.labels)
-                self._write(files[1], block, block.confidence)
+                place, width = (block.row, block.column), self.shape[1]
+                _write(files[0], width, *place, block.labels)
+                _write(files[1], width, *place, block.confidence)
+                self._write_image(files[2], block)
                 self.done += 1
                 self.pixels += block.labels.size
                 # The user of the block adds to the sums before it asks for the next one.
@@ -77,15 +113,21 @@ class Scratch:
             if self.done:
                 self._save(files, None)
 
-    def _write(self, file: BinaryIO, block: Block, values: NDArray[np.uint8]) -> None:
-        width = self.shape[1]
-        if values.shape[1] == width:
-            file.seek(block.row * width)
-            file.write(np.ascontiguousarray(values).data)
-            return
-        for row, line in enumerate(values, block.row):
-            file.seek(row * width + block.column)
-            file.write(line.tobytes())
+    def _write_image(self, file: BinaryIO, block: Block) -> None:
+        """Each pixel that is kept is the mean of what the block with its first pixel has of it: a
+        block that is made again after an interruption writes the same."""
+        step = self.image_step
+        row, column = ceil(block.row / step), ceil(block.column / step)
+        image = block.image[row * step - block.row :, column * step - block.column :]
+        if image.size:
+            image = image if step == 1 else averaged(image, step)
+            _write(file, self.shrunk_shape(step)[1], row, column, image)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each raw file."""
+        return {band: prod(self.shape) for band in BANDS} | {
+            "image": 3 * prod(self.shrunk_shape(self.image_step))
+        }
 
     def _save(self, files: Sequence[BinaryIO], carried: NDArray[np.float32] | None) -> None:
         for file in files:
@@ -102,12 +144,12 @@ class Scratch:
 
     def _load(self) -> bool:
         """Take over what is there, where it is whole and of the same key."""
-        size = self.shape[0] * self.shape[1]
         try:
             with np.load(self.folder / "state.npz", allow_pickle=False) as state:
                 if json.loads(str(state["key"])) != self.key:
                     return False
-                if any(self.path(band).stat().st_size != size for band in BANDS):
+                sizes = self._sizes()
+                if any(self.path(band).stat().st_size != sizes[band] for band in sizes):
                     return False
                 if state["sums"].shape != self.sums.shape:
                     return False
@@ -118,6 +160,18 @@ class Scratch:
         except Exception:
             return False
         return True
+
+
+def _write(file: BinaryIO, width: int, row: int, column: int, values: NDArray[np.uint8]) -> None:
+    """Write a window (h, w) or (h, w, 3) of a raw file that is `width` pixels wide."""
+    channels = prod(values.shape[2:])
+    if values.shape[1] == width:
+        file.seek(row * width * channels)
+        file.write(np.ascontiguousarray(values).data)
+        return
+    for line, pixels in enumerate(values, row):
+        file.seek((line * width + column) * channels)
+        file.write(pixels.tobytes())
 
 
 def read_raw(
@@ -171,8 +225,8 @@ def open_scratch(
             if not scratch._load():
                 scratch.discarded = there
                 _empty(folder)
-                for band in BANDS:
-                    make_raw(scratch.path(band), shape)
+                for band, size in scratch._sizes().items():
+                    make_raw(scratch.path(band), (size, 1))
             try:
                 yield scratch
             except InputError:

@@ -60,7 +60,7 @@ def test_the_whole_way(farm: Path) -> None:
     for line in ("index DATA", "shard", "eval best_model.pth", "predict farm.tif"):
         assert f"\n$ salakseg {line} " in said
     assert "Iter 4/4" in said and "the commonest class" in said
-    for name in ("index/preview.png", "eval/contact_sheet.png", "predictions/farm_preview.png"):
+    for name in ("index/preview.png", "eval/contact_sheet.png", "predictions/index.html"):
         assert str(farm / name) in said and (farm / name).stat().st_size > 0
     assert (farm / "eval" / "report.html").exists()
     with rasterio.open(farm / "predictions" / "farm_classes.tif") as classes:

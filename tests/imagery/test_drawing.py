@@ -7,6 +7,7 @@ from salakseg.classes import ClassMapping
 from salakseg.imagery.drawing import (
     MARGIN,
     TEXT_SIZE,
+    averaged,
     colorize,
     contact_sheet,
     fit,
@@ -55,6 +56,15 @@ def test_a_legend_shows_every_class_and_breaks_its_lines() -> None:
 def test_fit_shrinks_and_never_enlarges() -> None:
     assert fit(np.zeros((100, 400, 3), np.uint8), 200, 200).shape == (50, 200, 3)
     assert fit(np.zeros((20, 40, 3), np.uint8), 200, 200).shape == (20, 40, 3)
+
+
+def test_averages_are_of_whole_squares_and_of_what_is_left_at_the_edges() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (7, 10, 3), np.uint8)
+    shrunk = averaged(picture, 3)
+    assert shrunk.shape == (3, 4, 3)
+    for row, column in ((0, 0), (1, 2), (2, 3)):
+        square = picture[3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+        np.testing.assert_allclose(shrunk[row, column], square.mean((0, 1)), atol=1)
 
 
 def test_a_contact_sheet_holds_its_pictures() -> None:

@@ -94,7 +94,7 @@ def test_predict_says_it_and_the_map_keeps_it(
         assert image.info["FAR"] == "1.0"
     # Asked again, the map that is there says it.
     known.classes.unlink()
-    for path in Path("predictions").glob("tile3*"):
+    for path in Path("predictions").glob("tile3*.*"):
         path.unlink()
     assert [one.far for one in predict([KNOWN, stripes], model="model.pth", device="cpu")] == [0, 1]
 

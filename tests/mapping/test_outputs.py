@@ -52,6 +52,8 @@ def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
         "field_confidence.qml",
         "field_confidence.tif",
         "field_preview.png",
+        "field_view",
+        "index.html",
     ]
     with rasterio.open(result.classes) as classes, rasterio.open(result.confidence) as confidence:
         for raster in (classes, confidence):
@@ -174,6 +176,7 @@ def test_a_photograph_has_names_and_styles_too(brightest_file: Path, tmp_path: P
     mask = png(tmp_path / "mask", np.zeros((70, 80), np.uint8))
     predict([path], model=brightest_file, out=tmp_path / "maps", compare=mask)
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
+        "index.html",
         "photo_areas.csv",
         "photo_areas.csvt",
         "photo_classes.png",
@@ -187,6 +190,7 @@ def test_a_photograph_has_names_and_styles_too(brightest_file: Path, tmp_path: P
         "photo_preview.png",
         "photo_scores.csv",
         "photo_scores.csvt",
+        "photo_view",
     ]
     names = (tmp_path / "maps" / "photo_errors.png.aux.xml").read_text(encoding="utf-8")
     assert re.findall("<Category>(.*)</Category>", names) == ["right", "wrong"]
