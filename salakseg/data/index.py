@@ -39,7 +39,7 @@ from salakseg.data.mask_doctor import (
     understand,
     with_said_values,
 )
-from salakseg.data.places import note_masks_elsewhere, take_places
+from salakseg.data.places import grounds_of, note_masks_elsewhere, take_places
 from salakseg.data.problems import Problems, plural
 from salakseg.data.split import (
     HELD_OUT,
@@ -181,10 +181,21 @@ def index(
         if roles is None and (
             split_by == "area" or (split_by is None and may_split_by_area(patches, bases))
         ):
+            grounds = grounds_of(data, patches, of_images)
             area = split_by_area(
-                patches, bases, pixels[:, 1:], patch_size, val_split, seed, block_size, problems
+                patches,
+                bases,
+                pixels[:, 1:],
+                patch_size,
+                val_split,
+                seed,
+                block_size,
+                grounds,
+                problems,
             )
-            if area is None and (split_by == "area" or block_size is not None):
+            # Two images of the same ground leave nothing: they are not to be split as others.
+            said = split_by == "area" or block_size is not None
+            if area is None and (said or (bases["labelled"] > 0).sum() > 1):
                 raise InputError(
                     "--split-by area: the labels lie in too few blocks of ground, so nothing is "
                     "left to learn from or to validate on; label ground further away"
@@ -251,7 +262,7 @@ def index(
             f"{corrected:,} pixels corrected"
         )
     if area is not None:
-        say_area(area)
+        say_area(area, block_size is not None)
     print_report(summary, table, mapping, problems, out)
     return summary
 

@@ -96,7 +96,7 @@ def with_labels(
         if aoi is not None:
             inside = [area for _, area in aoi.on(photo.path, place) if touches(area, place)]
             parts = [part for area in inside for part in shapely.get_parts(area)]
-            complete[photo.source] = shapely.multipolygons(parts)
+            complete[photo.source] = shapely.MultiPolygon(parts)
             if not parts:
                 drawn.pop(photo.source, None)
             elif options.outside is not None and photo.mask is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from salakseg.classes import MAX_CLASSES, read_class_mapping
 from salakseg.console import console
+from salakseg.data.patch_names import composed
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
 from salakseg.mask_meaning import Color, Row
@@ -18,8 +19,9 @@ BRIGHTNESS = (0.9, 0.65)
 
 
 def same(name: str) -> str:
-    """What two spellings of a name have in common: without regard to case and space around it."""
-    return name.strip().casefold()
+    """What two spellings of a name have in common: without regard to case, space around it, and
+    whether an accent is a character of its own."""
+    return composed(name.strip()).casefold()
 
 
 def rows_by_name(names: Iterable[str], rows: tuple[Row, ...], path: Path) -> dict[str, int]:
@@ -54,7 +56,8 @@ def mapping_for(
     One that is made keeps the rows of that in OUT, which a person may have changed, and appends.
 
     Raises:
-        InputError: DATA has masks, whose colours nothing names; fewer than two classes.
+        InputError: DATA has masks, whose colours nothing names; a class without a name; fewer than
+            two classes.
     """
     given, made = data / "class_mapping.csv", out / "class_mapping.csv"
     if given.is_file():
@@ -69,7 +72,9 @@ def mapping_for(
     new: dict[str, str] = {}
     for name in names:
         if same(name) not in known:
-            new.setdefault(same(name), name.strip())
+            new.setdefault(same(name), composed(name.strip()))
+    if "" in new:
+        raise InputError(f"{data}: the labels have a class without a name; name it")
     taken = [color for _, color, _ in rows]
     for name in sorted(new.values(), key=same):
         taken.append(_next_color(taken))

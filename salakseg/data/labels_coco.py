@@ -23,6 +23,8 @@ def is_coco(content: Any) -> bool:
 def read_coco(path: Path, content: dict[str, Any]) -> list[Labelled]:
     """Raises `InputError` for boxes and points alone, others for damaged content."""
     names = {one["id"]: str(one["name"]) for one in content["categories"]}
+    images = {one["id"]: one for one in content["images"]}
+    sizes = {number: (int(one["width"]), int(one["height"])) for number, one in images.items()}
     shapes: dict[Any, list[Shape]] = defaultdict(list)
     for one in content["annotations"]:
         name, drawn = names[one["category_id"]], one.get("segmentation")
@@ -30,18 +32,22 @@ def read_coco(path: Path, content: dict[str, Any]) -> list[Labelled]:
             kind = "keypoint" if one.get("keypoints") else "box without a segmentation"
             raise no_area(path, name, kind, f"annotation {one['id']}")
         if isinstance(drawn, dict):
-            shapes[one["image_id"]].append(Shape(name, bitmap(decoded(drawn))))
+            inside = decoded(drawn)
+            size = sizes.get(one["image_id"], inside.shape[::-1])
+            if inside.shape[::-1] != size:
+                raise ValueError(
+                    f"annotation {one['id']}: run lengths of {inside.shape[1]}×{inside.shape[0]} "
+                    f"pixels in an image of {size[0]}×{size[1]}"
+                )
+            shapes[one["image_id"]].append(Shape(name, bitmap(inside)))
         else:
             for points in drawn:
                 ring = np.array(points, float).reshape(-1, 2)
                 shapes[one["image_id"]].append(Shape(name, polygon(ring)))
-    images = {one["id"]: one for one in content["images"]}
     if lost := shapes.keys() - images.keys():
         raise ValueError(f"annotations of image {min(lost)}, which is not in it")
     return [
-        Labelled(
-            path, (str(one["file_name"]),), (int(one["width"]), int(one["height"])), shapes[number]
-        )
+        Labelled(path, (str(one["file_name"]),), sizes[number], shapes[number])
         for number, one in images.items()
     ]
 

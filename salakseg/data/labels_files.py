@@ -55,7 +55,7 @@ def read_label_files(path: Path, label_field: str | None, layer: str | None) -> 
     unknown = []
     files = sorted(one for one in path.rglob("*") if not one.name.startswith(".") and one.is_file())
     for file in files:
-        may_be = (*GROUND_SUFFIXES, ".json", ".xml")
+        may_be = (*GROUND_SUFFIXES, ".json", ".xml", ".zip")
         if file.suffix.lower() in may_be and not _read(file, label_field, layer, found):
             unknown.append(str(file))
     if unknown:
@@ -87,7 +87,7 @@ def _read(path: Path, label_field: str | None, layer: str | None, found: LabelFi
             if xml is not None:
                 found.images += read_cvat(path, xml)
                 return True
-            if suffix == ".xml":
+            if suffix == ".xml" or not _holds_ground(path):
                 return False
     except InputError:
         raise
@@ -108,3 +108,9 @@ def _cvat_of(path: Path) -> bytes | None:
         return content if b"<image" in content or b"<track" in content else None
     with zipfile.ZipFile(path) as archive:
         return archive.read(CVAT_FILE) if CVAT_FILE in archive.namelist() else None
+
+
+def _holds_ground(path: Path) -> bool:
+    """Whether an archive has a vector file in it."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.lower().endswith(GROUND_SUFFIXES) for name in archive.namelist())

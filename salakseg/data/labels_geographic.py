@@ -23,6 +23,9 @@ from salakseg.imagery.layers import Layer, brought, find_column, polygon_layers
 # Columns that name the class where several are of text.
 USUAL = ("class", "label", "name")
 
+# Features lie in it as a spatial index wants them.
+WITHOUT_ORDER = ("FlatGeobuf",)
+
 Placed = tuple[NDArray[np.object_], shapely.STRtree]
 
 
@@ -101,7 +104,8 @@ def read_ground_labels(path: Path, label_field: str | None, layer: str | None) -
     """Polygons with their classes, and say by what they are called.
 
     Args:
-        label_field: None: the only column of text, else the one called class, label or name.
+        label_field: None: the only column of text, else the one called class, label or name; none
+            where these are two.
 
     Raises:
         InputError: as `imagery.layers.polygon_layers`; points or lines among them; no such column,
@@ -130,6 +134,11 @@ def read_ground_labels(path: Path, label_field: str | None, layer: str | None) -
         )
     of = f" of {len(layers)} layers" if len(layers) > 1 else ""
     console.print(f"{path}: {plural(len(names), 'polygon')}{of}, the class by the column {column}")
+    if layers[0].driver in WITHOUT_ORDER and len(set(names)) > 1:
+        console.print(
+            f"{path}: {layers[0].driver} does not keep the order in which polygons were drawn: "
+            "where two classes overlap, either may hold; a GeoPackage keeps it"
+        )
     empty = sum(len(one.without) for one in layers)
     if empty:
         console.print(f"{path}: {plural(empty, 'feature')} without a geometry left out")
@@ -153,10 +162,12 @@ def _column(path: Path, layers: list[Layer], wanted: str | None) -> str:
             )
         return found
     texts = [name for name, letter in filled.items() if letter == "O"]
-    if len(texts) == 1:
-        return texts[0]
     usual = (find_column(filled, name) for name in USUAL)
     chosen = next((name for name in usual if name is not None), None)
+    if len(texts) == 1:
+        # Beside numbers in `class` words may be the class, as in `class_name`, or who drew it.
+        called = chosen in (None, texts[0]) or texts[0].lower().startswith(USUAL)
+        chosen = texts[0] if called else None
     if chosen is None:
         raise InputError(
             f"{path}: which column names the class? --label-field takes one of: "

@@ -24,6 +24,7 @@ from salakseg.data.labels_draw import (
 )
 from salakseg.data.labels_image import Labelled, no_area
 from salakseg.errors import InputError
+from salakseg.imagery.photo import IMAGE_SUFFIXES
 
 # What it puts before the names of files that are uploaded.
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)
@@ -51,17 +52,26 @@ def read_label_studio(path: Path, content: list[dict[str, Any]]) -> list[Labelle
         several += len(done) > 1
         names = _names(task)
         size, shapes = None, []
-        for one in done[-1]["result"] if done else ():
+        result = done[-1]["result"] if done else []
+        # Of the tag Labels beside a tool without any: the same region once more.
+        beside = {one["id"]: one["value"]["labels"] for one in result if one["type"] == "labels"}
+        for one in result:
             if one["type"] in ASIDE or one["type"] == "relation":
                 continue
             if one.get("image_rotation"):
                 raise InputError(f"{path}: {names[0]} was turned in Label Studio; label it upright")
             size = int(one["original_width"]), int(one["original_height"])
             value = one["value"]
-            # A shape without a label has the type of its tool, and teaches nothing.
-            called = value.get(one["type"]) if one["type"].endswith("labels") else None
+            # A shape without a label has the type of its tool.
+            own = value.get(one["type"]) if one["type"].endswith("labels") else None
+            called = own or beside.get(one.get("id"))
             if not called:
                 raise InputError(f"{path}: {names[0]} has a {one['type']} without a label")
+            if len(called) > 1:
+                raise InputError(
+                    f"{path}: {names[0]} has a {one['type']} of several classes "
+                    f"({', '.join(map(str, called))}); a pixel has one: choose it"
+                )
             area = _area(one["type"].removesuffix("labels"), value, *size)
             if area is None:
                 raise no_area(path, str(called[0]), one["type"].removesuffix("labels"), names[0])
@@ -77,7 +87,10 @@ def read_label_studio(path: Path, content: list[dict[str, Any]]) -> list[Labelle
 def _names(task: dict[str, Any]) -> tuple[str, ...]:
     """The image of a task, as it was called before and after it was uploaded."""
     data = [value for value in task["data"].values() if isinstance(value, str)]
-    url = next((one for one in data if PurePosixPath(_path_of(one)).suffix), "")
+    suffixes = {one: PurePosixPath(_path_of(one)).suffix.lower() for one in data}
+    # A task may hold words besides, with a point in them.
+    named = sorted(filter(suffixes.get, data), key=lambda one: suffixes[one] not in IMAGE_SUFFIXES)
+    url = next(iter(named), "")
     if not url:
         raise ValueError(f"task {task.get('id')} names no image")
     name = _path_of(url)

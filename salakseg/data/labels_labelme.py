@@ -67,9 +67,9 @@ def _area(kind: str, shape: dict[str, Any]) -> Area | None:
 
 
 def _grouped(one: shapely.MultiPolygon, other: shapely.MultiPolygon) -> shapely.MultiPolygon:
-    """Both, or the larger one with the other as a hole."""
+    """Both, or the larger one with the other as a hole; one that was drawn twice is none."""
     one, other = (shapely.make_valid(area) for area in (one, other))
-    inside = one.contains(other) or other.contains(one)
+    inside = (one.contains(other) or other.contains(one)) and not one.equals(other)
     both = one.symmetric_difference(other) if inside else one.union(other)
     parts = shapely.get_parts(both)
-    return shapely.multipolygons([part for part in parts if part.geom_type == "Polygon"])
+    return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon"])

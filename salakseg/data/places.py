@@ -7,16 +7,22 @@ writes them, are those of patches where rows and columns go with these places.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from salakseg.data.folders import number_bases
-from salakseg.data.patch_names import TWO_NUMBERS
+from salakseg.data.layout import LAYOUT, georeference, read_layout
+from salakseg.data.patch_names import TWO_NUMBERS, composed
 from salakseg.data.problems import Problems, plural
 
 if TYPE_CHECKING:
     from salakseg.imagery.alignment import Footprint
+
+Ground = tuple[Any, Any]  # a rasterio CRS, an affine transform
 
 
 def take_places(
@@ -140,3 +146,70 @@ def note_masks_elsewhere(
             f"{words} ({plural(len(found), 'mask')} in all); give each image its own mask, or save "
             "masks that fit pixel by pixel without coordinates, as PNG",
         )
+
+
+def grounds_of(
+    data: Path, patches: pd.DataFrame, footprints: Mapping[str, "Footprint"]
+) -> dict[int, Ground]:
+    """Base image → CRS and transform from its pixels, those that x and y of patches count; of those
+    alone that tell both, by layout.csv or by the patches themselves."""
+    from affine import Affine
+    from rasterio.crs import CRS  # slow to import, and seldom needed
+
+    placed = patches[patches["x"].notna()].drop_duplicates("base")
+    rows: dict[tuple[str, str], Mapping[str, str]] = {}
+    paths = {folder: data / folder / LAYOUT for folder in placed["folder"].unique()}
+    for folder, path in paths.items():
+        for line in read_layout(path, ()).values() if path.is_file() else ():
+            rows.setdefault((folder, composed(line.get("base_image") or "")), line)
+    found: dict[int, Ground] = {}
+    names = ["base", "folder", "base_image", "image", "x", "y"]
+    for base, folder, name, image, x, y in placed[names].to_numpy(object).tolist():
+        row, one = rows.get((folder, name)), footprints.get(image)
+        if row is not None:
+            crs, transform = georeference(row, paths[folder])
+        elif one is not None and one.crs:
+            crs = CRS.from_wkt(one.crs)
+            a, b, c, d, e, f = one.transform
+            transform = Affine(a, b, c - a * x - b * y, d, e, f - d * x - e * y)
+        else:
+            continue
+        if crs is not None and transform is not None and transform.determinant:
+            found[base] = crs, transform
+    return found
+
+
+def boxes_in(
+    number: int, boxes: NDArray[np.float64], base: NDArray[np.int64], grounds: Mapping[int, Ground]
+) -> NDArray[np.float64]:
+    """Boxes (N, 4) of patches, left, top, right and bottom in pixels of their base images, in those
+    of one of these; NaN where that is not known."""
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform as warp  # slow to import, and seldom needed
+
+    found = np.full_like(boxes, np.nan)
+    found[base == number] = boxes[base == number]
+    if number not in grounds:
+        return found
+    crs, to_ground = grounds[number]
+    kinds: dict[str, Any] = {}
+    kind = np.full(base.max() + 1, -1)
+    transforms = np.full((len(kind), 6), np.nan)
+    for other, (there, transform) in grounds.items():
+        kinds.setdefault(there.to_wkt(), there)
+        kind[other] = list(kinds).index(there.to_wkt())
+        transforms[other] = transform[:6]
+    for place, there in enumerate(kinds.values()):
+        here = (kind[base] == place) & (base != number)
+        a, b, c, d, e, f = transforms[base[here]].T.repeat(4, axis=1)
+        x, y = boxes[here][:, [[0, 1], [2, 1], [0, 3], [2, 3]]].reshape(-1, 2).T
+        x, y = a * x + b * y + c, d * x + e * y + f
+        if there != crs:
+            try:
+                x, y = (np.array(side) for side in warp(there, crs, x, y))
+            except RasterioError:
+                continue
+        a, b, c, d, e, f = (~to_ground)[:6]
+        corners = np.stack([a * x + b * y + c, d * x + e * y + f], 1).reshape(-1, 4, 2)
+        found[here] = np.concatenate([corners.min(1), corners.max(1)], 1)
+    return found

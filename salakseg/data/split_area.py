@@ -2,7 +2,8 @@
 
 The ground that has masks is divided evenly, down and across, into blocks; a patch belongs to the
 one in which its centre lies. Patches with a mask in a block that is held out are for validation;
-any other patch less than a patch's side from one of these is left out.
+any other patch less than a patch's side from one of these is left out, also one of another image
+of the same ground.
 
 A block has at least the side that is asked for. By itself that is as far as labels are alike: the
 range of their spatial correlation, the least distance at which two patches differ in their classes
@@ -11,6 +12,7 @@ blocks with masks as it takes for the share (five for a fifth).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from salakseg.console import console
+from salakseg.data.places import Ground, boxes_in
 from salakseg.data.problems import Problems, plural
 from salakseg.data.split import hold_out
 from salakseg.errors import InputError
@@ -47,7 +50,7 @@ class AreaSplit:
         edges: base image → where its blocks' edges lie, across and down, in pixels of the image.
         alike: range of correlation of the labels in patches; None where that cannot be told.
         apart: pixels between what is held out and the nearest patch of training, labelled or not;
-            None where these are never of one image.
+            None where these are never of one image or ground.
         metres: the same on the ground; None where a pixel's size is not known.
         margin: patches in the margin, not used.
     """
@@ -97,6 +100,7 @@ def split_by_area(
     share: float,
     seed: int,
     side: int | None,
+    grounds: Mapping[int, Ground],
     problems: Problems,
 ) -> AreaSplit | None:
     """None where nothing is left to learn from or to validate on.
@@ -107,6 +111,7 @@ def split_by_area(
         pixels: int64 (patches, K), of each class.
         size: of a patch, in pixels.
         side: of a block, in patches; None: by the labels.
+        grounds: base image → where it lies, as far as that is known (`places.grounds_of`).
         problems: are told of each patch in the margin.
 
     Raises:
@@ -123,7 +128,9 @@ def split_by_area(
             "image is not known; salakseg patchify writes layout.csv, which says it"
         )
     extent = patches[["width", "height"]].to_numpy(float)
-    centres = places.fillna(0).to_numpy(float) + extent / 2
+    corners = places.astype("Float64").to_numpy(float, na_value=np.nan)
+    boxes = np.concatenate([corners, corners + extent], 1)
+    centres = corners + extent / 2
     alike = correlation_range(centres[labelled], base[labelled], pixels[labelled], size)
     rows = np.flatnonzero(labelled)
     sides = [side] if side is not None else _sides(centres[rows], base[rows], size, share, alike)
@@ -134,8 +141,8 @@ def split_by_area(
         if found is None:
             continue
         held[rows] = found
-        distance = _distance(centres, base, held, on)
-        near = on & ~held & (distance < 2 * size)  # less than a patch between their edges
+        between = _between(boxes, base, held, grounds, size)
+        near = ~held & (between < size)
         splits = np.where(labelled, "train", "unlabeled").astype(object)
         splits[held], splits[near] = "val", "exclude"
         used = (splits == "train") | (splits == "unlabeled")
@@ -156,10 +163,8 @@ def split_by_area(
     words[count["train"] > 0], words[count["val"] > 0] = "train", "val"
     on_both = np.bincount(base[used], minlength=len(bases)) > 0
     words[(count["val"] > 0) & on_both] = "mixed"
-    between = distance[used & on]
-    apart = None
-    if len(between) and np.isfinite(between.min()):
-        apart = int(between.min()) - size
+    nearest = between[used].min(initial=np.inf)
+    apart = int(nearest) if np.isfinite(nearest) else None
     metres = float(np.nanmin(patches["pixel_size"][on])) if _known(patches, on) else None
     return AreaSplit(
         splits,
@@ -264,32 +269,41 @@ def _held(
     return hold_out(called, counts, sums, share, seed)[of_patch]
 
 
-def _distance(
-    centres: NDArray[np.float64],
+def _between(
+    boxes: NDArray[np.float64],
     base: NDArray[np.int64],
     held: NDArray[np.bool_],
-    on: NDArray[np.bool_],
+    grounds: Mapping[int, Ground],
+    size: int,
 ) -> NDArray[np.float64]:
-    """(patches,): pixels to the nearest centre of one that is held out, along the axis that is
-    further; infinite in images without one."""
-    found = np.full(len(centres), np.inf)
-    for number in np.unique(base[held]):
-        here = np.flatnonzero(on & (base == number))
-        tree = cKDTree(centres[held & (base == number)])
-        found[here] = tree.query(centres[here], p=np.inf)[0]
+    """(patches,): pixels between the edges of a patch and of the nearest one that is held out,
+    along the axis that is further; infinite where none is held out of its image or ground."""
+    found = np.full(len(boxes), np.inf)
+    for number in np.unique(base[held]).tolist():
+        there = boxes_in(number, boxes, base, grounds)
+        known = np.isfinite(there).all(1)
+        low, high = np.split(there[known], 2, axis=1)
+        centres = (low + high) / 2
+        tree = cKDTree(centres[(held & (base == number))[known]])
+        away = tree.query(centres, p=np.inf)[0] - (high - low).max(1) / 2 - size / 2
+        found[known] = np.minimum(found[known], away)
     return found
 
 
-def say_area(split: AreaSplit) -> None:
-    """How large blocks are and why, how far the sides are apart, and what that costs."""
+def say_area(split: AreaSplit, by_hand: bool) -> None:
+    """How large blocks are and why, how far the sides are apart, and what that costs.
+
+    Args:
+        by_hand: their size was asked for.
+    """
     if split.alike is None:
         why = "how far labels are alike cannot be told from so few"
     elif split.alike <= split.side:
         why = f"labels are alike up to {plural(split.alike, 'patch', 'patches')}"
     else:
         why = (
-            f"labels are alike up to {split.alike} patches, so scores come out somewhat too high: "
-            "larger blocks would be too few"
+            f"labels are alike up to {split.alike} patches, so scores come out somewhat too high"
+            + ("" if by_hand else ": larger blocks would be too few")
         )
     console.print(
         f"Blocks of {split.side} × {split.side} patches or more ({why}); {split.margin} patches "

@@ -193,6 +193,9 @@ def brought(
         placed = shapely.transform(geometries, way.transform, interleaved=False)
     except (CRSError, ProjError) as error:
         raise ValueError(str(error)) from error
-    beyond = ~np.isfinite(shapely.bounds(placed)).all(axis=1)
+    # Of bounds a corner that is no number is no part.
+    corners, owners = shapely.get_coordinates(placed, return_index=True)
+    beyond = np.zeros(len(placed), bool)
+    beyond[owners[~np.isfinite(corners).all(1)]] = True
     placed[beyond] = shapely.MultiPolygon()
     return placed, beyond

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
+from affine import Affine
 
 from salakseg import patchify
 from salakseg.errors import InputError
@@ -66,6 +68,18 @@ def test_outside_and_area_of_interest(tmp_path: Path) -> None:
     assert (names[10:30, 10:40] != "").all()
     with pytest.raises(InputError, match="--outside: is of labels; give --labels"):
         patchify(tmp_path / "data", out=tmp_path / "out3", outside="Land")
+
+
+def test_an_area_of_interest_that_a_photo_is_not_in(tmp_path: Path) -> None:
+    for name, left in (("a", 0), ("b", 5000)):
+        orthomosaic(tmp_path / "data" / "images" / f"{name}.tif")
+        with rasterio.open(tmp_path / "data" / "images" / f"{name}.tif", "r+") as file:
+            a, b, c, d, e, f = file.transform[:6]
+            file.transform = Affine(a, b, c + a * left, d, e, f)
+    path = write_layer(tmp_path / "a.gpkg", [on_ground(shapely.box(0, 0, 20, 20))], what=["Road"])
+    options = {"outside": "Land", "aoi": path, "size": 64, "num_workers": 1}
+    counts = patchify(tmp_path / "data", out=tmp_path / "out", labels=path, **options)
+    assert (counts["photos"], counts["masked"]) == (2, 1)
 
 
 def test_labels_that_changed_are_drawn_again(

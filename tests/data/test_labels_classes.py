@@ -52,6 +52,14 @@ def test_colours_are_distinct(tmp_path: Path) -> None:
         mapping_for(tmp_path, tmp_path / "out", [f"c{n}" for n in range(255)], False)
 
 
+def test_an_accent_of_its_own_and_no_name_at_all(tmp_path: Path) -> None:
+    rows, _, _ = mapping_for(tmp_path, tmp_path / "out", ["Fore\u0302t", "for\xeat", "Road"], False)
+    assert [name for name, _, _ in rows] == ["For\xeat", "Road"]
+    assert rows_by_name(["FORE\u0302T"], rows, Path("m.csv")) == {"FORE\u0302T": 0}
+    with pytest.raises(InputError, match="a class without a name"):
+        mapping_for(tmp_path, tmp_path / "out", ["Road", " "], False)
+
+
 def test_a_single_class_or_masks_without_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a single class, Road; --outside CLASS"):
         mapping_for(tmp_path, tmp_path / "out", ["Road", "road"], False)

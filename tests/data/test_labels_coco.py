@@ -90,6 +90,12 @@ def test_damaged_files_are_named(tmp_path: Path, damaged: Any) -> None:
         read(coco(tmp_path / "c.json", damaged))
 
 
+def test_run_lengths_of_another_size(tmp_path: Path) -> None:
+    runs = {"counts": ENCODED, "size": [7, 5]}
+    with pytest.raises(InputError, match="run lengths of 5×7 pixels in an image of 60×40"):
+        read(coco(tmp_path / "c.json", runs))
+
+
 def test_a_class_or_an_image_that_is_not_in_the_file(tmp_path: Path) -> None:
     square = [[0, 0, 10, 0, 10, 10]]
     with pytest.raises(InputError, match="no file of COCO"):

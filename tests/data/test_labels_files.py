@@ -1,5 +1,6 @@
 """Which files of a folder are labels, and of which format."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from salakseg.data.labels_files import read_label_files
 from salakseg.errors import InputError
 from tests.data.labelling import write_json, write_layer
-from tests.data.test_labels_coco import coco
+from tests.data.test_labels_coco import ENCODED, coco
 from tests.data.test_labels_cvat import cvat
 from tests.data.test_labels_geographic import BOX
 from tests.data.test_labels_labelme import labelme, shape
@@ -32,13 +33,28 @@ def test_a_folder_of_all_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "2 files without labels in a known format passed over" in out
 
 
+def test_archives_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cvat(tmp_path / "task_1.zip")
+    for name, inside in (("layer.zip", "a.geojson"), ("photos.zip", "a.jpg")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(write_layer(tmp_path / "a.geojson", [BOX], what=["Road"]), inside)
+    (tmp_path / "a.geojson").unlink()
+    found = read_label_files(tmp_path, None, None)
+    assert {one.path.name for one in found.images} == {"task_1.zip"} and len(found.ground) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 file without labels in a known format passed over" in out
+    with pytest.raises(InputError, match=r"photos\.zip: no labels in a known format"):
+        read_label_files(tmp_path / "photos.zip", None, None)
+
+
 @pytest.mark.parametrize(
     "name", ["c.json", "l.json", "a.xml", "a.zip", "a.gpkg", "a.geojson", "a.fgb", "a.shp", "a.kml"]
 )
 def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "c.json":
-        coco(path, [[0, 0, 9, 0, 9, 9]], {"counts": "125OL021OO01120N", "size": [7, 5]})
+        images = [{"id": 3, "file_name": "a.jpg", "width": 5, "height": 7}]
+        coco(path, [[0, 0, 9, 0, 9, 9]], {"counts": ENCODED, "size": [7, 5]}, images=images)
     elif name == "l.json":
         labelme(path, shape("Road", "rectangle", [[0, 0], [9, 9]], 1))
     elif path.suffix in (".xml", ".zip"):

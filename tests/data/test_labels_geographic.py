@@ -93,6 +93,25 @@ def test_the_column_of_the_class(tmp_path: Path, capsys: pytest.CaptureFixture[s
         read_ground_labels(path, "kind", None)
 
 
+def test_words_beside_a_class_of_numbers_are_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    columns = [np.array([1, 2]), np.array(["me", "you"], object)]
+    wkb = shapely.to_wkb(np.array([BOX, BOX], object))
+    pyogrio.raw.write(path, wkb, columns, ["class", "by"], geometry_type="Polygon", crs=UTM)
+    with pytest.raises(InputError, match=r"--label-field takes one of: class, by"):
+        read_ground_labels(path, None, None)
+    assert read_ground_labels(path, "class", None).names == ["1", "2"]
+
+
+def test_flatgeobuf_does_not_keep_the_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.fgb"
+    write_layer(path, [BOX, BOX], what=["Road", "Water"])
+    read_ground_labels(path, None, None)
+    assert "FlatGeobuf does not keep the order in which polygons were drawn" in said(capsys)
+
+
 def test_a_polygon_without_a_class_is_refused(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "a.gpkg", [BOX, BOX], what=["Road", None])
     with pytest.raises(InputError, match=r"1 polygon without a value in .* what \(feature 2\)"):

@@ -103,6 +103,22 @@ def test_what_is_refused_by_name(tmp_path: Path) -> None:
         read(write_json(tmp_path / "e.json", [task([turned])]))
 
 
+def test_labels_beside_the_tool(tmp_path: Path) -> None:
+    """The tags Rectangle and Labels give a region twice."""
+    place = {"x": 0, "y": 0, "width": 10, "height": 10}
+    regions = [region("rectangle", **place), region("labels", **place, labels=["Road"])]
+    (one,) = read(write_json(tmp_path / "e.json", [task(regions)]))
+    assert [shape.name for shape in one.shapes] == ["Road"]
+    several = region("rectanglelabels", **place, rectanglelabels=["Road", "Water"])
+    with pytest.raises(InputError, match=r"of several classes \(Road, Water\)"):
+        read(write_json(tmp_path / "e.json", [task([several])]))
+
+
+def test_a_task_with_words_besides(tmp_path: Path) -> None:
+    words = task([]) | {"data": {"note": "flown at 3.5 m", "image": "flight/a.JPG"}}
+    assert read(write_json(tmp_path / "e.json", [words]))[0].names == ("flight/a.JPG",)
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

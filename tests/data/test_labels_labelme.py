@@ -62,6 +62,13 @@ def test_in_a_group_what_lies_wholly_inside_is_a_hole(tmp_path: Path) -> None:
     assert (rows == 0).sum() == 400 - 25 + 100 + 100
 
 
+def test_in_a_group_what_was_drawn_twice_is_no_hole(tmp_path: Path) -> None:
+    square = [[0, 0], [20, 0], [20, 20], [0, 20]]
+    shapes = [shape("Road", "polygon", square, 1), shape("Road", "polygon", square[::-1], 1)]
+    (one,) = read(labelme(tmp_path / "a.json", *shapes))
+    assert (drawn(one.shapes) == 0).sum() == 400
+
+
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point"])
 def test_what_has_no_area_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = labelme(tmp_path / "a.json", shape("Road", kind, [[0, 0], [9, 9]]))

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import transform as warp
 
 from salakseg.data.index import index
 from salakseg.data.index_files import read_index
+from salakseg.data.places import boxes_in
 from salakseg.data.shards import read_shards
 from salakseg.data.shards_pack import shard
 from salakseg.errors import InputError
@@ -99,3 +102,19 @@ def test_masks_of_other_ground_end_it() -> None:
     roles = "base_image,split\n" + "".join(f"{base},unlabeled\n" for base in "ab")
     Path("split.csv").write_text(roles, encoding="utf-8")
     assert index(data, num_workers=1, split_file="split.csv")["splits"]["unlabeled"] == 12
+
+
+def test_boxes_of_one_image_in_the_pixels_of_another() -> None:
+    utm, mercator = CRS.from_epsg(32748), CRS.from_epsg(3857)
+    there = Affine(0.1, 0, 400_000, 0, -0.1, 9_150_000)
+    left, top = (one[0] for one in warp(utm, mercator, [400_010.0], [9_149_990.0]))
+    grounds = {
+        0: (utm, there),
+        1: (utm, Affine(0, -0.1, 400_001, -0.1, 0, 9_149_998)),  # turned
+        2: (mercator, Affine(0.1, 0, left, 0, -0.1, top)),
+    }
+    boxes = np.array([[0, 0, 8, 8], [0, 0, 4, 8], [0, 0, 8, 8], [0, 0, 8, 8]], float)
+    found = boxes_in(0, boxes, np.arange(4), grounds)
+    assert found[:2].round(6).tolist() == [[0, 0, 8, 8], [2, 20, 10, 24]]
+    assert found[2] == pytest.approx([100, 100, 108, 108], abs=0.3)
+    assert np.isnan(found[3]).all()  # of the last one nothing is known

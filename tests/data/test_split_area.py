@@ -106,7 +106,20 @@ def test_the_same_data_and_seed_give_the_same_split(tmp_path: Path) -> None:
     assert one == two != three
 
 
-def test_the_size_of_blocks_by_hand(tmp_path: Path) -> None:
+def test_two_orthomosaics_of_the_same_ground(tmp_path: Path) -> None:
+    """Of another date, too: what is held out of the one is not learnt from the other."""
+    data = field(field(tmp_path / "data", name="may"), name="june")
+    stripes(tmp_path / "labels.gpkg")
+    patchify(data, out="DATA", labels=tmp_path / "labels.gpkg", size=SIZE, num_workers=1)
+    area = index("DATA", num_workers=1)["area"]
+    patches = read_index(Path("index")).patches
+    assert (patches["split"] == "val").any() and (patches["split"] == "train").any()
+    assert gaps(patches).min() >= SIZE and area["apart_pixels"] == gaps(patches).min()
+    with pytest.raises(InputError, match="too few blocks of ground"):
+        index("DATA", block_size=100, num_workers=1)  # each is one block
+
+
+def test_the_size_of_blocks_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = field(tmp_path / "data")
     patchify(data, out="DATA", labels=stripes(tmp_path / "l.gpkg"), size=SIZE, num_workers=1)
     summary = index("DATA", num_workers=1, split_by="area", block_size=4)
@@ -115,6 +128,9 @@ def test_the_size_of_blocks_by_hand(tmp_path: Path) -> None:
     held = patches[patches["split"] == "val"]
     blocks = set(zip(held["x"] // (4 * SIZE), held["y"] // (4 * SIZE), strict=True))
     assert len(held) == 16 * len(blocks)
+    capsys.readouterr()
+    index("DATA", num_workers=1, block_size=1)
+    assert "too high)" in " ".join(capsys.readouterr().out.split())  # and not that it must be so
     with pytest.raises(InputError, match="too few blocks of ground"):
         index("DATA", num_workers=1, block_size=99)
     with pytest.raises(InputError, match="--block-size 2: is of --split-by area, not base"):

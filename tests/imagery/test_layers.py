@@ -40,6 +40,16 @@ def test_several_layers_where_no_option_chooses_one(tmp_path: Path) -> None:
         polygon_layers(tmp_path / "none.gpkg", None, "--aoi", None)
 
 
+def test_a_corner_that_is_no_number() -> None:
+    corners = [(106.0, -7.0), (106.1, -7.0), (np.nan, np.nan), (106.0, -6.9)]
+    shapes = [
+        shapely.MultiPolygon([shapely.Polygon(corners)]),
+        shapely.MultiPolygon([shapely.box(106, -7, 106.1, -6.9)]),
+    ]
+    there, beyond = brought(np.array(shapes, object), "EPSG:4326", CRS(UTM).to_wkt())
+    assert beyond.tolist() == [True, False] and there[0].is_empty
+
+
 def test_polygons_are_brought_to_another_crs() -> None:
     shapes = shapely.multipolygons(
         [[shapely.box(110, -8, 111, -7)], [shapely.box(9e9, 0, 9e10, 1)]]
