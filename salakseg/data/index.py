@@ -53,6 +53,7 @@ from salakseg.data.split import (
 )
 from salakseg.data.split_area import (
     may_split_by_area,
+    on_one_ground,
     require_block_size,
     say_area,
     split_by_area,
@@ -195,10 +196,11 @@ def index(
             )
             # Two images of the same ground leave nothing: they are not to be split as others.
             said = split_by == "area" or block_size is not None
-            if area is None and (said or (bases["labelled"] > 0).sum() > 1):
+            if area is None and (said or on_one_ground(patches, grounds)):
                 raise InputError(
                     "--split-by area: the labels lie in too few blocks of ground, so nothing is "
                     "left to learn from or to validate on; label ground further away"
+                    + ("" if said else ", or say --split-by base, whose sides show the same ground")
                 )
         elif block_size is not None:
             raise InputError(

@@ -92,6 +92,22 @@ def may_split_by_area(patches: pd.DataFrame, bases: pd.DataFrame) -> bool:
     return bool(of_labelled[["x", "y"]].notna().all(axis=None))
 
 
+def on_one_ground(patches: pd.DataFrame, grounds: Mapping[int, Ground]) -> bool:
+    """Whether labelled images whose places on the ground are known overlap there."""
+    labelled = patches[patches["mask"] != ""]
+    base = labelled["base"].to_numpy()
+    boxes = labelled[["x", "y", "x", "y"]].to_numpy(float)
+    boxes[:, 2:] += labelled[["width", "height"]].to_numpy(float)
+    for number in sorted(grounds.keys() & set(base.tolist())):
+        there = boxes_in(number, boxes, base, grounds)
+        known = np.isfinite(there).all(1)
+        own, others = there[known & (base == number)], there[known & (base != number)]
+        apart = (others[:, 2:] <= own[:, :2].min(0)) | (others[:, :2] >= own[:, 2:].max(0))
+        if (~apart.any(1)).any():
+            return True
+    return False
+
+
 def split_by_area(
     patches: pd.DataFrame,
     bases: pd.DataFrame,

@@ -119,6 +119,18 @@ def test_two_orthomosaics_of_the_same_ground(tmp_path: Path) -> None:
         index("DATA", block_size=100, num_workers=1)  # each is one block
 
 
+def test_two_small_images_of_the_same_ground_are_refused(tmp_path: Path) -> None:
+    data = field(field(tmp_path / "data", 2, 1, "may"), 2, 1, "june")
+    labels = stripes(tmp_path / "labels.gpkg", 2, 1, 1)
+    patchify(data, out="DATA", labels=labels, size=SIZE, num_workers=1)
+    with pytest.raises(InputError, match="or say --split-by base, whose sides show the same"):
+        index("DATA", num_workers=1)
+    assert index("DATA", num_workers=1, split_by="base")["splits"]["val"] == 2
+    layout = Path("DATA/layout.csv")
+    pd.read_csv(layout, dtype=str).assign(crs="", transform="").to_csv(layout, index=False)
+    assert index("DATA", num_workers=1)["splits"]["val"] == 2  # of ground that is not known
+
+
 def test_the_size_of_blocks_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = field(tmp_path / "data")
     patchify(data, out="DATA", labels=stripes(tmp_path / "l.gpkg"), size=SIZE, num_workers=1)
