@@ -56,7 +56,7 @@ class _Portable(nn.Module):
 
 def _with_settled_padding(network: nn.Module) -> None:
     """Give convolutions that pad by the size of their input, as TensorFlow does, the padding that
-    they have at such sides: it is the same at all, which the exporter would take hours to see."""
+    they have at such sides: the same at all, which the exporter does not see within minutes."""
     from timm.layers import Conv2dSame
 
     for parent in list(network.modules()):
