@@ -112,11 +112,18 @@ def flush(paths: Iterable[Path], one_by_one: bool = sys.platform != "linux") -> 
             os.fsync(file.fileno())
 
 
+def old_folder(path: Path) -> Path:
+    """Where `replace_folder` puts what was at `path`; left there, with nothing at `path`, if it is
+    killed between its two steps."""
+    return path.with_name(f".old-{path.name}")
+
+
 def replace_folder(new: Path, path: Path) -> None:
     """Give a whole folder the name `path`, on the same disk, in the place of what has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    old = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    old = old_folder(path)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
     os.replace(new, path)
     shutil.rmtree(old, ignore_errors=True)

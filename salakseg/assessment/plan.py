@@ -37,6 +37,7 @@ from salakseg.assessment.sampling import Draw, allocate
 from salakseg.console import console, progress, quoted
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError, WorkError
+from salakseg.files import old_folder, replace_folder
 from salakseg.imagery.area import require_gsd
 from salakseg.mapping.areas import Validation, strips
 from salakseg.mapping.inputs import Input
@@ -111,7 +112,7 @@ def assess_plan(
     try:
         (partial / "chips").mkdir(parents=True)
         _write(partial, out.name, population, images, sample, content)
-        _put_in_place(partial, out)
+        replace_folder(partial, out)
     except (OSError, DataSourceError, DataLayerError) as error:
         raise WorkError(f"{out}: could not be written ({error})") from error
     finally:
@@ -140,7 +141,7 @@ def _require_options(
 
 def _require_free(out: Path, overwrite: bool) -> None:
     """Raise `InputError` where `out` is something else, or somebody's work."""
-    old = _old(out)
+    old = old_folder(out)
     if not out.exists() and old.exists():
         old.replace(out)  # killed between the two last steps of another plan
     if not out.exists():
@@ -375,16 +376,3 @@ def _write(
     write_page(folder, content["id"], ids, mapping)
     write_how_to(folder, name, len(ids), mapping)
     write_plan(folder, content)
-
-
-def _old(out: Path) -> Path:
-    return out.with_name(f".old-{out.name}")
-
-
-def _put_in_place(partial: Path, out: Path) -> None:
-    old = _old(out)
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    partial.replace(out)
-    shutil.rmtree(old, ignore_errors=True)

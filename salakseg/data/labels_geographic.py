@@ -18,7 +18,7 @@ from salakseg.data.labels_draw import Shape
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
 from salakseg.imagery.alignment import Footprint, footprint
-from salakseg.imagery.layers import Layer, brought, find_column, polygon_layers
+from salakseg.imagery.layers import Layer, brought_to_image, find_column, polygon_layers
 
 # Columns that name the class where several are of text.
 USUAL = ("class", "label", "name")
@@ -52,20 +52,14 @@ class GroundPolygons:
             InputError: the CRS of one is not the other's, nor can it be.
         """
         if place.crs not in self._placed:
-            try:
-                there, beyond = brought(self.geometries, self.crs, place.crs)
-            except ValueError as error:
-                raise InputError(f"{self.path}: cannot be brought to the CRS of {photo}") from error
-            if beyond.all():
-                raise InputError(
-                    f"{self.path}: lies beyond what the CRS of {photo} is for; set the true CRS of "
-                    "whichever has a wrong one"
-                )
-            if beyond.any():
-                console.print(
-                    f"{self.path}: {plural(int(beyond.sum()), 'polygon')} beyond what the CRS of "
-                    f"{photo} is for: left out"
-                )
+            there = brought_to_image(
+                self.path,
+                self.geometries,
+                self.crs,
+                photo,
+                place.crs,
+                lambda count: (plural(count, "polygon"), "left out"),
+            )
             self._placed[place.crs] = there, shapely.STRtree(there)
         there, tree = self._placed[place.crs]
         to_ground = Affine(*place.transform)

@@ -1,7 +1,7 @@
 """The polygons of vector files (GeoPackage, Shapefile, GeoJSON, KML, FlatGeobuf, …), by layer."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from salakseg.console import console
 from salakseg.errors import InputError
 
 # Google Earth's folders are layers, and one map together.
@@ -199,3 +200,34 @@ def brought(
     beyond[owners[~np.isfinite(corners).all(1)]] = True
     placed[beyond] = shapely.MultiPolygon()
     return placed, beyond
+
+
+def brought_to_image(
+    path: Path,
+    geometries: NDArray[np.object_],
+    crs: str,
+    image: Path,
+    to: str,
+    left_out: Callable[[int], tuple[str, str]],
+) -> NDArray[np.object_]:
+    """As `brought`, for the polygons of a file and an image, with a line on those that are beyond.
+
+    Args:
+        left_out: how many these are → how they are called, and what becomes of them.
+
+    Raises:
+        InputError: naming both: there is no way between their CRS, or all are beyond.
+    """
+    try:
+        placed, beyond = brought(geometries, crs, to)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be brought to the CRS of {image}") from error
+    if beyond.all():
+        raise InputError(
+            f"{path}: lies beyond what the CRS of {image} is for; set the true CRS of whichever "
+            "has a wrong one"
+        )
+    if beyond.any():
+        what, fate = left_out(int(beyond.sum()))
+        console.print(f"{path}: {what} beyond what the CRS of {image} is for: {fate}")
+    return placed

@@ -32,12 +32,17 @@ BANDS = ("labels", "confidence")
 IMAGE_SIDE = 16384
 
 
-def image_step(shape: tuple[int, int]) -> int:
-    """By how much an image of `shape` is shrunk: 1, 2, 4, …"""
+def step_to_fit(shape: tuple[int, int], side: int) -> int:
+    """By how much to shrink, 1, 2, 4, …, so that the longer side is `side` pixels at most."""
     step = 1
-    while max(shape) > IMAGE_SIDE * step:
+    while max(shape) > side * step:
         step *= 2
     return step
+
+
+def image_step(shape: tuple[int, int]) -> int:
+    """By how much an image of `shape` is shrunk."""
+    return step_to_fit(shape, IMAGE_SIDE)
 
 
 @dataclass

@@ -26,7 +26,7 @@ from salakseg.files import flush
 from salakseg.imagery.drawing import averaged, overlay
 from salakseg.mapping.areas import Areas, Ground, strips
 from salakseg.mapping.overviews import OVERVIEW_SIDE, averages, commonest, make_overviews
-from salakseg.mapping.scratch import Scratch, read_raw
+from salakseg.mapping.scratch import Scratch, read_raw, step_to_fit
 
 # A map up to this size is one picture, others are in tiles, which a browser loads as they are seen.
 WHOLE_SIDE = 2048
@@ -63,9 +63,7 @@ def write_view(
     for level, step in enumerate(steps):
         _write_level(folder, scratch, mapping, level, step, tile)
     _write_thumbnail(folder / "thumbnail.jpg", scratch, mapping, steps[-1])
-    step = 1
-    while max(scratch.shape) > OVERVIEW_SIDE * step:
-        step *= 2
+    step = step_to_fit(scratch.shape, OVERVIEW_SIDE)
     _write_script(folder / "confidence.js", _confidence_png(_shrunk(scratch, "confidence", step)))
     metres = areas.square_metres
     about = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from salakseg.console import console
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
-from salakseg.imagery.layers import Layer, brought, find_column, polygon_layers
+from salakseg.imagery.layers import Layer, brought_to_image, find_column, polygon_layers
 from salakseg.imagery.raster import ImageSource
 
 # Zones that have more than this share of their ground in common are said to overlap.
@@ -159,18 +159,13 @@ def place_zones(zones: Zones, source: ImageSource) -> Zones:
     """
     if source.crs is None or source.transform is None:
         raise InputError(f"{source.path}: has no CRS, so it cannot be divided by {zones.path}")
-    try:
-        placed, beyond = brought(zones.geometries, zones.crs, source.crs.to_wkt())
-    except ValueError as error:
-        raise InputError(f"{zones.path}: cannot be brought to the CRS of the image") from error
-    if beyond.all():
-        raise InputError(
-            f"{zones.path}: lies beyond what the CRS of {source.path} is for; set the true CRS of "
-            "whichever has a wrong one"
-        )
-    if beyond.any():
-        console.print(
-            f"{zones.path}: {plural(int(beyond.sum()), 'zone')} beyond what the CRS of "
-            f"{source.path} is for: nothing of them is measured"
-        )
-    return replace(zones, geometries=placed, crs=source.crs.to_wkt())
+    crs = source.crs.to_wkt()
+    placed = brought_to_image(
+        zones.path,
+        zones.geometries,
+        zones.crs,
+        source.path,
+        crs,
+        lambda count: (plural(count, "zone"), "nothing of them is measured"),
+    )
+    return replace(zones, geometries=placed, crs=crs)

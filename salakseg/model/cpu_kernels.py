@@ -10,38 +10,20 @@ Networks run channels-last, for which ordinary convolutions are fastest. Three o
 Measured with torch 2.14.1: `benchmarks/speed/cpu_kernels.py`.
 """
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from salakseg.model.stand_ins import StandIns
 
 
 def fast_kernels(device: torch.device) -> AbstractContextManager[object]:
     """Inside it, on a CPU, the functions of this file stand in for those of the same name in
     `torch.nn.functional`, which networks of other packages call deep inside."""
     return FastKernels() if device.type == "cpu" else nullcontext()
-
-
-class FastKernels(TorchFunctionMode):
-    """See `fast_kernels`."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """What torch calls instead of each of its functions."""
-        if func is functional.conv2d:
-            func = conv2d
-        elif func is functional.group_norm:
-            func = group_norm
-        return func(*args, **(kwargs or {}))
 
 
 def conv2d(
@@ -83,3 +65,9 @@ def group_norm(
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+class FastKernels(StandIns):
+    """See `fast_kernels`."""
+
+    functions: ClassVar = {functional.conv2d: conv2d, functional.group_norm: group_norm}

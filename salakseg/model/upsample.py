@@ -5,15 +5,16 @@ gathers, and four scatters that sort, in float32. Two products, one along the ro
 columns, are the same function, and cuBLAS sums in the same order each time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from salakseg.model.stand_ins import StandIns
 
 
 def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -59,24 +60,19 @@ def deterministic_upsampling(device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
-class Upsampling(TorchFunctionMode):
-    """`upsample` in place of bilinear `functional.interpolate`, which networks of other packages
-    call deep inside; by factors that do not give whole sides, torch's own stays."""
+def _interpolate(input: Tensor, **options: Any) -> Tensor:
+    if options["mode"] == "bilinear":
+        size = _size(input, options["size"], options["scale_factor"])
+        if size is not None and not options["antialias"]:
+            return upsample(input, size, bool(options["align_corners"]))
+    return functional.interpolate(input, **options)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """What torch calls instead of each of its functions."""
-        kwargs = kwargs or {}
-        if func is functional.interpolate and kwargs["mode"] == "bilinear":
-            size = _size(args[0], kwargs["size"], kwargs["scale_factor"])
-            if size is not None and not kwargs["antialias"]:
-                return upsample(args[0], size, bool(kwargs["align_corners"]))
-        return func(*args, **kwargs)
+
+class Upsampling(StandIns):
+    """`upsample` in place of bilinear `functional.interpolate`; by factors that do not give whole
+    sides, torch's own stays."""
+
+    functions: ClassVar = {functional.interpolate: _interpolate}
 
 
 def _size(x: Tensor, size: Any, factor: Any) -> tuple[int, int] | None:
