@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 import salakseg
-from salakseg.errors import InputError, WorkError
+from salakseg.errors import ElsewhereError, InputError, WorkError
 from salakseg.signals import Stop, ignore_stops, on_stop
 from salakseg.training.options import MACHINE, Options, abouts
 
@@ -925,6 +925,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(_fail(error, 2, verbose))
     except WorkError as error:
         sys.exit(_fail(error, 1, verbose))
+    except ElsewhereError as error:
+        sys.exit(error.code)
     except OSError as error:
         # A full disk or a folder that may not be written to, met where nothing else expects it.
         sys.exit(_fail(error, 1, verbose))

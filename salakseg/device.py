@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from salakseg.distributed import local_rank, local_world_size, world_size
 from salakseg.errors import InputError, WorkError
 
 # torch's words.
@@ -18,12 +19,15 @@ NOT_DETERMINISTIC = r"(\S+) does not have a deterministic implementation"
 def select_device(name: str = "auto") -> torch.device:
     """`auto` is the first CUDA device, else Apple's MPS, else the CPU; other names as in torch.
 
-    A CUDA device by number becomes this thread's current one: whatever asks torch for "the GPU"
-    would take memory of the first one.
+    Of several processes on a machine each has a CUDA device of its own. A CUDA device by number
+    becomes this thread's current one: whatever asks torch for "the GPU" would take memory of the
+    first one.
 
     Raises:
-        InputError: no such device on this machine.
+        InputError: no such device on this machine, or not enough of them.
     """
+    if world_size() > 1:
+        name = _of_this_process(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -38,6 +42,19 @@ def select_device(name: str = "auto") -> torch.device:
             f"--device {name}: not on this machine; use cpu, or auto to take what there is"
         ) from error
     return device
+
+
+def _of_this_process(name: str) -> str:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cuda":
+        return name
+    if local_rank() >= torch.cuda.device_count():
+        raise InputError(
+            f"{local_world_size()} processes on a machine with {torch.cuda.device_count()} GPUs: "
+            "start as many as there are (--nproc-per-node)"
+        )
+    return f"cuda:{local_rank()}"
 
 
 def autocast_dtype(device: torch.device, amp: bool | None) -> torch.dtype | None:
@@ -127,6 +144,7 @@ def computed_with(
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "torch": str(torch.__version__),
         "deterministic": "yes" if deterministic else "no",
+        "processes": str(world_size()),
     }
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)

@@ -1,4 +1,4 @@
-"""The two ways a command ends badly. Both are shown as one line, without a traceback."""
+"""The ways a command ends badly. They are shown as one line, without a traceback."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,15 @@ class InputError(ValueError):
 
 class WorkError(RuntimeError):
     """The work itself failed (disk full, memory, a lost worker). Exit code 1."""
+
+
+class ElsewhereError(RuntimeError):
+    """Another process of the same run failed, and has said why; nothing is to be said here.
+
+    Attributes:
+        code: its exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__("another process of this run failed; its message says why")
+        self.code = code

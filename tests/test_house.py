@@ -21,6 +21,7 @@ FLOORS = (
     ("mask_meaning",),
     ("masks",),
     ("files",),
+    ("distributed",),
     ("metrics", "console", "signals"),
     ("errors", "version"),
 )

@@ -4,7 +4,7 @@ The weak view is geometric: flips, quarter turns, scale and place. The strong vi
 and sharpness on top of it, and CutMix pastes a rectangle of one sample into the next. All that is
 random in them is the batch's *plan*, a row of numbers a sample, drawn by (seed, stream, position).
 So a view does not depend on workers or on its neighbours – but for CutMix, whose partner is the
-neighbour in the batch – and a GPU gets all of it in one copy.
+next sample of the batch – and a GPU gets all of it in one copy.
 """
 
 from dataclasses import dataclass
@@ -162,13 +162,10 @@ class Rectangles:
 
     inside: Tensor
 
-    def mix(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """Paste into each sample of x (B, …, P, P) the rectangle of the same one of `other`.
-
-        Without `other`, of the next one of x.
-        """
+    def mix(self, x: Tensor, other: Tensor) -> Tensor:
+        """Paste into each sample of x (B, …, P, P) the rectangle of the same one of `other`."""
         inside = self.inside if x.dim() == 4 else self.inside[:, 0]
-        return torch.where(inside, x.roll(-1, 0) if other is None else other, x)
+        return torch.where(inside, other, x)
 
 
 def cutmix(size: int, edges: Tensor) -> Rectangles:

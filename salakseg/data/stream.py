@@ -1,7 +1,7 @@
 """shards/ → batches.
 
-The order (`data.order`) does not depend on who reads, and resuming is a number. Under several
-processes, rank r of W takes the positions r, r + W, … of the same order.
+The order (`data.order`) does not depend on who reads, and resuming is a number. Of several
+processes each reads its share of every batch of the same order.
 
 Threads read and decode ahead, whole batches, and give them in order; decoding lets others run. What
 they give is uint8, with what `augment` makes its views from: draws keyed by each sample's position.
@@ -29,6 +29,7 @@ from salakseg.data.order import BLOCK_BYTES, Order, blocks_of, repeats_for_rare_
 from salakseg.data.patch_decoder import decoded_image, decoded_mask
 from salakseg.data.shards import Shards
 from salakseg.data.workers import cores, require_workers
+from salakseg.distributed import local_world_size
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
 
@@ -201,7 +202,8 @@ def reader_threads(given: int | None, device: torch.device) -> int:
     require_workers(given)
     if given is None:
         # On a CPU the network itself needs the cores.
-        return 1 if device.type == "cpu" else min(MOST_THREADS, max(1, cores() // 2))
+        share = cores() // local_world_size()
+        return 1 if device.type == "cpu" else min(MOST_THREADS, max(1, share // 2))
     return given
 
 
@@ -244,22 +246,27 @@ def _begin_on(card: int | None) -> None:
 
 
 def read_split(
-    shards: Shards, split: str, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+    shards: Shards,
+    split: str,
+    batch_size: int,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Batch]:
     """Every patch of a split once, in the order of `shards.split(split)`; whole patches.
 
     Args:
         num_workers: threads that read ahead; 0: none beside this one.
+        rank, world_size: which of several processes this one is; they take the batches in turns.
 
     Raises:
         InputError: a damaged shard.
     """
     rows = np.arange(len(shards.split(split)))
-    requests = [
-        [(split, part, part)]
-        for part in np.split(rows, np.arange(batch_size, len(rows), batch_size))
-        if len(part)
-    ]
+    starts = range(rank * batch_size, len(rows), world_size * batch_size)
+    parts = [rows[start : start + batch_size] for start in starts]
+    requests = [[(split, part, part)] for part in parts]
     patches = Patches(shards, {split: split})
     with closing(_batches(patches.read_all, requests, num_workers, pin_memory)) as batches:
         for batch in batches:
@@ -274,16 +281,18 @@ class TrainingStream:
 
     Args:
         shards: what to read.
-        batch_size: labelled patches a batch and process.
+        batch_size: labelled patches a batch, of all processes together.
         seed: of both orders, and of the views.
         unlabeled_batch_size: unlabelled patches a batch; 0 for labelled batches alone.
         left_out: rows of the labelled training patches that are not drawn.
         start: position of the first batch in each stream.
         num_workers: threads that read ahead; 0: none beside the one that iterates.
-        rank, world_size: which of several processes this one is.
+        rank, world_size: which of several processes this one is; each gets as many patches of a
+            batch, one after the other, so the first of rank 1 follows the last of rank 0.
 
     Raises:
-        InputError: no labelled patches, or fewer than a batch; from the iterator: damaged shards.
+        InputError: no labelled patches, or fewer than a batch, or a batch that cannot be shared
+            out; from the iterator: damaged shards.
     """
 
     def __init__(
@@ -306,10 +315,15 @@ class TrainingStream:
                 f"{shards.folder}: no labelled training patches; S4GAN needs some masks: "
                 "add them to masks/, then index and shard again"
             )
-        if not 1 <= batch_size * world_size <= len(labeled):
+        if not 1 <= batch_size <= len(labeled):
             raise InputError(
                 f"--batch-size {batch_size}: must be from 1 to the number of labelled training "
                 f"patches ({len(labeled)})"
+            )
+        if batch_size % world_size:
+            raise InputError(
+                f"--batch-size {batch_size}: is that of the run, and cannot be shared out evenly "
+                f"among {world_size} processes; take a multiple of {world_size}"
             )
         splits = {LABELED: "train"}
         sizes = {LABELED: batch_size}
@@ -343,7 +357,7 @@ class TrainingStream:
         ) as batches:
             for batch in batches:
                 for name, size in self._sizes.items():
-                    self.positions[name] += size * self._world_size
+                    self.positions[name] += size
                 yield batch[LABELED], batch.get(UNLABELED)
 
     def _read_all(self, request: Request) -> dict[str, Batch]:
@@ -357,7 +371,8 @@ class TrainingStream:
         for step in count():
             request = []
             for name, order in self._orders.items():
-                local = np.arange(step * self._sizes[name], (step + 1) * self._sizes[name])
-                positions = start[name] + local * self._world_size + self._rank
+                size = self._sizes[name]
+                share = size // self._world_size
+                positions = start[name] + step * size + self._rank * share + np.arange(share)
                 request.append((name, order.at(positions), positions))
             yield request

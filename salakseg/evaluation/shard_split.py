@@ -13,6 +13,7 @@ from torch import Tensor
 from salakseg.console import progress
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, Patches, read_split
+from salakseg.distributed import rank, summed, world_size
 from salakseg.errors import InputError
 from salakseg.evaluation.tally import Counter, ScoredSource, Tally, count_by_confidence
 from salakseg.imagery.drawing import Picture
@@ -40,7 +41,9 @@ def predictions(
     was_training = model.generator.training
     on_gpu = device.type == "cuda"
     try:
-        for batch in read_split(shards, split, batch_size, num_workers, pin_memory=on_gpu):
+        for batch in read_split(
+            shards, split, batch_size, num_workers, on_gpu, rank(), world_size()
+        ):
             batch = batch.to(device)
             assert batch.masks is not None  # every patch of a scored split has one
             entries = batch.entries.to(device, non_blocking=True)
@@ -68,13 +71,15 @@ def confusions_on_split(
     amp: bool | None = None,
     on_batch: Callable[[int], object] | None = None,
 ) -> NDArray[np.int64]:
-    """Confusion matrices of a model on every patch of a split, in evaluation mode, by photograph.
+    """Confusion matrices of a model on every patch of a split, in evaluation mode, by photograph;
+    of several processes each counts its share, and gets the sum.
 
     They grow on the device and are fetched once, at the end. The generator is left in the mode
     (training or evaluation) that it was in.
 
     Args:
-        on_batch: called with the number of patches of each batch once it is queued.
+        on_batch: called with the number of patches of each batch once it is queued; in each
+            process as often.
 
     Returns:
         int64 (G, K, K), in the order of (folder, base image); rows truth, columns prediction.
@@ -85,14 +90,15 @@ def confusions_on_split(
     total = torch.zeros(
         (len(base_images), num_classes, num_classes), dtype=torch.int64, device=device
     )
-    for entries, truth, prediction, _ in predictions(
-        model, shards, split, batch_size, num_workers, amp
-    ):
-        confusions = confusion_matrices(truth, prediction, num_classes)
-        total.index_add_(0, of_entry[entries], confusions)
+    found = predictions(model, shards, split, batch_size, num_workers, amp)
+    for _ in range(-(-len(owner) // (batch_size * world_size()))):
+        entries, truth, prediction, _ = next(found, (of_entry[:0],) * 4)
+        if len(entries):
+            confusions = confusion_matrices(truth, prediction, num_classes)
+            total.index_add_(0, of_entry[entries], confusions)
         if on_batch is not None:
             on_batch(len(entries))
-    return total.cpu().numpy()
+    return summed(total).cpu().numpy()
 
 
 class ShardSplit(ScoredSource):

@@ -28,6 +28,7 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 | `options` | the run's options |
 | `mean`, `std` | normalisation of the three bands |
 | `computed_with` | device, precision, versions: others give other last bits |
+| `processes` | that the run was shared out among |
 | `threads` | of torch on the CPU: another number gives other last bits, so it is kept |
 | `wandb_id` | the run's id on Weights & Biases, or None |
 | `classes`, `shards` | the class mapping, and the fingerprint of the shards |
@@ -133,9 +134,14 @@ def _stated_iteration(path: Path) -> float:
         return math.inf if number is None else number
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run to go on with."""
+    return (folder / LATEST).exists() or any(folder.glob("checkpoint_*.pth"))
+
+
 def refuse_to_overwrite(folder: Path) -> None:
     """Raise InputError where `folder` holds a run, or what somebody kept of one."""
-    if (folder / LATEST).exists() or any(folder.glob("checkpoint_*.pth")):
+    if holds_run(folder):
         raise InputError(
             f"{folder}: holds a run already; go on with it (salakseg train --resume), start over "
             "and lose it (--overwrite), or keep both (--checkpoint-dir OTHER)"

@@ -6,8 +6,7 @@ takes the same way as one that was never stopped.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,17 +28,25 @@ from salakseg.device import (
     set_determinism,
     settings_kept,
 )
+from salakseg.distributed import (
+    any_of,
+    from_first,
+    is_first,
+    joined,
+    rank,
+    was_restarted,
+    world_size,
+)
 from salakseg.errors import InputError, WorkError
-from salakseg.files import lock_folder, require_folder
+from salakseg.files import lock_folder
 from salakseg.model.generator import Generator, create_generator, require_side
 from salakseg.signals import Stop, stops_noted
 from salakseg.training.batch_size import automatic_batch_size
 from salakseg.training.checkpoint import (
     LATEST,
     checkpoint_file,
-    keep_best_aside,
+    holds_run,
     model_files,
-    newest_checkpoint,
     refuse_to_overwrite,
 )
 from salakseg.training.monitor import (
@@ -68,19 +75,19 @@ from salakseg.training.run_report import (
     tell_duration,
     tell_others,
 )
-from salakseg.training.saved_files import remove_leftovers
 from salakseg.training.saver import Saver
 from salakseg.training.start import (
     options_of,
-    read_start,
-    remove_run,
     require_classes,
     require_same_run,
     take_normalisation,
     take_weights,
     tell_differences,
+    tidied,
+    what_there_is,
 )
 from salakseg.training.step import NotFinite, Step
+from salakseg.training.tracking import tracked
 
 LOG_EVERY = 100
 
@@ -147,25 +154,18 @@ def train(
         )
     with ExitStack() as held:
         held.enter_context(settings_kept())
+        held.enter_context(joined())
 
         # What to go on from.
-        checkpoint: dict[str, Any] | None = None
-        weights: Path | None = None
-        if resume:
-            require_folder(checkpoint_dir, "nothing to resume from; start anew without --resume")
-            # First of all: whoever has the folder may be about to save.
-            held.enter_context(lock_folder(checkpoint_dir, "training"))
-            path, checkpoint, damaged = newest_checkpoint(checkpoint_dir)
-            for line in damaged:
-                console.print(f"Passed over: {line}")
-            console.print(f"Going on from {path}, iteration {checkpoint['iteration']}")
-        elif not overwrite:
-            refuse_to_overwrite(checkpoint_dir)
-        if restore_from is not None:
-            checkpoint, weights = read_start(restore_from)
+        if from_first(lambda: was_restarted() and holds_run(checkpoint_dir)):
+            resume, restore_from = True, None
+        checkpoint, weights = from_first(
+            lambda: what_there_is(checkpoint_dir, resume, restore_from, overwrite, held)
+        )
         options = options_of(given, checkpoint)
 
         # Data.
+        processes = world_size()
         shards = read_shards(shards_dir)
         if checkpoint is not None:
             require_same_run(checkpoint, shards)
@@ -202,10 +202,16 @@ def train(
             console.print(f"--batch-size {AUTO}: the run keeps its {options.batch_size}")
         elif automatic:
             most = len(shards.split("train")) - len(left_out)
-            size = automatic_batch_size(
-                fresh_step, shards.patch_size, most, torch_device, otherwise=Options.batch_size
+            share = from_first(
+                lambda: automatic_batch_size(
+                    fresh_step,
+                    shards.patch_size,
+                    most // processes,
+                    torch_device,
+                    otherwise=Options.batch_size,
+                )
             )
-            options = replace(options, batch_size=size)
+            options = replace(options, batch_size=share * processes)
 
         def stream_from(positions: dict[str, int] | None) -> TrainingStream:
             return TrainingStream(
@@ -217,6 +223,8 @@ def train(
                 start=positions,
                 num_workers=workers,
                 pin_memory=torch_device.type == "cuda",
+                rank=rank(),
+                world_size=processes,
             )
 
         stream = stream_from(None if checkpoint is None else checkpoint["positions"])
@@ -227,10 +235,10 @@ def train(
         network = create_generator(
             options.generator,
             shards.mapping.num_classes,
-            options.encoder_weights if fresh else "none",
+            options.encoder_weights if fresh and is_first() else "none",
         )
         require_side(network, shards.patch_size)
-        if weights is not None:
+        if weights is not None and is_first():
             take_weights(network, weights, shards)
         elif checkpoint is not None:
             take_normalisation(network, checkpoint, options)
@@ -244,49 +252,36 @@ def train(
             console.print(
                 f"All {run.iteration} iterations are done; a higher --num-steps extends them"
             )
-        check_disk(run, keep_checkpoints)
+        if is_first():
+            check_disk(run, keep_checkpoints)
         saver = Saver(keep_checkpoints)
 
         # From here on things are written.
-        if not resume:
+        if is_first() and not resume:
             held.enter_context(lock_folder(checkpoint_dir, "training"))
             if not overwrite:  # another run may have come and gone
                 refuse_to_overwrite(checkpoint_dir)
         try:
             with (
                 out_of_memory_is(
-                    f"--batch-size {options.batch_size} is too much; try a smaller one, --amp, or "
-                    "a smaller --generator; go on with salakseg train --resume"
+                    f"--batch-size {options.batch_size} is too much; try a --micro-batch of a part "
+                    "of it, a smaller one, --amp, or a smaller --generator; go on with salakseg "
+                    "train --resume"
                 ),
                 saver,
-                _tracked(run),
+                tracked(run.tracker),
             ):
-                remove_leftovers(checkpoint_dir)
-                if overwrite and not resume:
-                    own = restore_from is not None and restore_from.parent.samefile(checkpoint_dir)
-                    remove_run(checkpoint_dir, run.iteration if own and checkpoint else 0)
-                if checkpoint is not None:
-                    keep_best_aside(checkpoint_dir, run.iteration)
-                    beside = checkpoint_dir if restore_from is None else restore_from.parent
-                    run.keep_or_forget_best(checkpoint, beside, resume)
-                run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
+                run.best_val_miou, run.best_iteration = from_first(
+                    lambda: tidied(run, checkpoint, resume, restore_from, overwrite)
+                )
+                if is_first():
+                    run.tracker.start(asdict(options), mode=wandb_mode, project=wandb_project)
                 return _loop(run, saver)
         except NotFinite as error:
             raise WorkError(
                 f"{error}; {where_it_began(run, stream_from)}; the checkpoints in {checkpoint_dir} "
                 "are from before: salakseg train --resume with a lower --learning-rate"
             ) from error
-
-
-@contextmanager
-def _tracked(run: Run) -> Iterator[None]:
-    """Finish the run on W&B however it ends."""
-    try:
-        yield
-    except BaseException as error:
-        run.tracker.finish(exit_code=130 if isinstance(error, KeyboardInterrupt) else 1)
-        raise
-    run.tracker.finish()
 
 
 def _loop(run: Run, saver: Saver) -> dict[str, Any]:
@@ -311,7 +306,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
     ):
 
         def stop_evaluating(_: int = 0) -> None:
-            if interrupted:
+            if any_of(bool(interrupted)):
                 raise Stopped
 
         while run.iteration < options.num_steps or run.evaluation_due:
@@ -368,12 +363,14 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 if best is not None:
                     files |= model_files(folder, "best", best, step.discriminator)
                 log.write(row)
-                draw_curves_if_possible(folder, log)
+                if is_first():
+                    draw_curves_if_possible(folder, log)
                 run.consult(log, timing, say=not done)  # the summary says it at the end
+            stopping = any_of(bool(interrupted))
             if run.iteration % options.save_pred_every == 0 or done:
                 path = folder / f"checkpoint_{run.iteration}.pth"
                 files |= checkpoint_file(path, run.checkpoint())
-            if run.iteration % options.save_latest_every == 0 or done or interrupted:
+            if run.iteration % options.save_latest_every == 0 or done or stopping:
                 files |= model_files(folder, "latest", run.model(), step.discriminator)
                 files |= checkpoint_file(folder / LATEST, run.checkpoint())
             if files:
@@ -382,7 +379,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 saver.save(files)
                 saving += time.monotonic() - asked
             bars.update(task, completed=run.iteration)
-            if interrupted and not done:
+            if stopping and not done:
                 _stop(run, saver)
     saver.save(model_files(folder, "final", run.described_model(), step.discriminator))
     saver.close()

@@ -4,6 +4,9 @@ Mittal, Tatarchenko, Brox 2019, "Semi-Supervised Semantic Segmentation with High
 Consistency". G is the segmentation network, D the discriminator, ⊕ concatenation along channels:
 
     L_G = L_CE + λ_FM · L_FM + λ_ST · L_ST
+
+Means are over the batch of all processes: a loss is the same number in each of them, and its
+gradient what the process's own part adds (`distributed.summed`).
 """
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salakseg.classes import IGNORE_INDEX
+from salakseg.distributed import summed, world_size
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -34,7 +38,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
     loss = functional.cross_entropy(logits.float(), targets, reduction="none")  # (B, H, W)
     if weights is not None:
         loss = loss * weights
-    return loss.sum() / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return summed(loss.sum()) / summed((labels != IGNORE_INDEX).sum()).clamp(min=1)
 
 
 def self_training_loss(logits: Tensor, pseudo_labels: Tensor, trust: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tenso
     Args:
         real_features, fake_features: float (B, F); only the second carries a gradient to G.
     """
-    return (real_features.mean(0) - fake_features.mean(0)).abs().mean()
+    return (_mean(real_features) - _mean(fake_features)).abs().mean()
 
 
 def at_most(loss: Tensor, limit: Tensor) -> Tensor:
@@ -77,9 +81,18 @@ def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     Args:
         real_scores, fake_scores: logits (B,).
     """
-    real = functional.binary_cross_entropy_with_logits(real_scores, torch.ones_like(real_scores))
-    fake = functional.binary_cross_entropy_with_logits(fake_scores, torch.zeros_like(fake_scores))
-    return (real + fake) / 2
+    real, fake = (
+        functional.binary_cross_entropy_with_logits(
+            scores, torch.full_like(scores, target), reduction="none"
+        )
+        for scores, target in ((real_scores, 1), (fake_scores, 0))
+    )
+    return (_mean(real) + _mean(fake)) / 2
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Over the batch of all processes: (B, …) → (…)."""
+    return summed(rows.sum(0)) / (len(rows) * world_size())
 
 
 def drawn_class_maps(labels: Tensor, probabilities: Tensor) -> Tensor:

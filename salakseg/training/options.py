@@ -73,6 +73,8 @@ class Options:
             default in s4gan-paper).
         lambda_st, lambda_fm: weights of self-training and feature matching.
         without: parts of the recipe to leave out, to see what they bring; see `Part`.
+        micro_batch: labelled patches a pass, and as many unlabelled ones, of which several make an
+            iteration; None: one makes it.
         eval_every: iterations from one evaluation to the next; there is one at the end too.
         save_pred_every: iterations from one `checkpoint_N.pth` to the next.
         save_latest_every: iterations from one `latest_*` to the next.
@@ -129,6 +131,17 @@ class Options:
             metavar="PART",
         ),
     ] = ()
+    micro_batch: Annotated[
+        int | None,
+        About(
+            "Labelled patches a pass, with as many unlabelled ones, where a whole batch takes too "
+            "much memory: the same run, slower. [default: all]",
+            MACHINE,
+            least=1,
+            typed=int,
+            metavar="N",
+        ),
+    ] = None
     eval_every: Annotated[int, About("Iterations between evaluations.", WHEN, least=1)] = 500
     save_pred_every: Annotated[
         int, About("Iterations between checkpoint_N.pth.", WHEN, least=1)
@@ -159,6 +172,8 @@ def require_good(options: Options) -> None:
                 raise InputError(
                     f"{option_name(name)} {one}: use one of {', '.join(about.choices)}"
                 )
+        if value is None:
+            continue
         if about.least is not None and not value >= about.least:
             raise InputError(f"{option_name(name)} {value}: must be at least {about.least:g}")
         if about.above is not None and not value > about.above:
@@ -188,6 +203,7 @@ class Recipe:
         lambda_st, lambda_fm: weights of the two losses.
         seed: of every draw.
         pretrained: whether the encoder starts from given weights.
+        micro_batch: see `Options`.
 
     And of `s4gan` alone:
 
@@ -209,6 +225,7 @@ class Recipe:
     lambda_fm: float
     seed: int
     pretrained: bool
+    micro_batch: int | None = None
     strong_color: float = 1.0
     cutmix: bool = True
     labeled_cutmix: bool = True
@@ -239,6 +256,7 @@ def recipe_of(options: Options, semi: bool) -> Recipe:
         lambda_fm=options.lambda_fm,
         seed=options.seed,
         pretrained=options.encoder_weights != "none",
+        micro_batch=options.micro_batch,
     )
     for part in options.without:
         recipe = replace(recipe, **LEFT_OUT[Part(part)])

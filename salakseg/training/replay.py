@@ -6,11 +6,14 @@ function of the checkpoint before it, doing them again from there finds the firs
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from salakseg.console import console, progress
 from salakseg.data.stream import TrainingStream
+from salakseg.distributed import from_first, gathered
 from salakseg.errors import InputError
 from salakseg.training.checkpoint import newest_checkpoint
 from salakseg.training.run import Run
@@ -32,10 +35,10 @@ def where_it_began(run: Run, stream_from: Callable[[dict[str, int]], TrainingStr
         Half a sentence for the error: the iteration and its patches, or why they are not known.
     """
     last = run.iteration
-    try:
-        path, checkpoint, _ = newest_checkpoint(run.folder)
-    except InputError:
+    newest = from_first(lambda: _newest(run.folder))
+    if newest is None:
         return "where it began is not known, as no checkpoint is whole to replay it from"
+    path, checkpoint = newest
     run.go_on_from(checkpoint)
     first = run.iteration
     console.print(
@@ -51,10 +54,10 @@ def where_it_began(run: Run, stream_from: Callable[[dict[str, int]], TrainingStr
             run.step(iteration, labeled, unlabeled)
             if not is_finite(run.step):
                 found = f"it began at iteration {iteration}, on the labelled patches "
-                found += _names(run, "train", labeled.entries)
+                found += _names(run, "train", gathered(labeled.entries))
                 if unlabeled is not None:
                     found += " and the unlabelled ones "
-                    found += _names(run, "unlabeled", unlabeled.entries)
+                    found += _names(run, "unlabeled", gathered(unlabeled.entries))
                 return found
             if iteration % run.options.eval_every == 0:
                 run.choose_judge()
@@ -63,6 +66,13 @@ def where_it_began(run: Run, stream_from: Callable[[dict[str, int]], TrainingStr
         f"replayed from iteration {first} it does not happen again, so it is no matter of the "
         "patches (a run that is not deterministic, or a fault of the machine)"
     )
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    try:
+        return newest_checkpoint(folder)[:2]
+    except InputError:
+        return None
 
 
 def _names(run: Run, split: str, entries: torch.Tensor) -> str:

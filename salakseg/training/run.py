@@ -11,6 +11,7 @@ import torch
 from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, Patches, TrainingStream
+from salakseg.distributed import from_first, world_size
 from salakseg.errors import InputError
 from salakseg.evaluation.shard_split import confusions_on_split
 from salakseg.metrics import scores
@@ -93,7 +94,7 @@ class Run:
         if not self.probes:
             return None
         probe = self.step.probe(self.probes)
-        self.step.image_trust.listen_to(probe.judge)
+        self.step.image_trust.listen_to(from_first(lambda: probe.judge))
         return probe
 
     def checkpoint(self) -> dict[str, Any]:
@@ -113,6 +114,7 @@ class Run:
             "computed_with": self.computed,
             "wandb_id": self.tracker.run_id,
             "threads": torch.get_num_threads(),
+            "processes": world_size(),
             "classes": self.shards.mapping.as_plain(),
             "shards": self.shards.fingerprint,
         }
@@ -130,7 +132,8 @@ class Run:
             self.val_confusions = as_array(checkpoint.get("val_confusions"))
             self.tracker.run_id = checkpoint["wandb_id"]
             # Sums on a CPU depend on how many threads share them.
-            torch.set_num_threads(checkpoint["threads"])
+            if checkpoint.get("processes", 1) == world_size():
+                torch.set_num_threads(checkpoint["threads"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"the checkpoint does not fit this run ({str(error).splitlines()[0]})"

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from salakseg.console import console
+from salakseg.distributed import is_first
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_folder
 from salakseg.metrics import Scores
@@ -88,7 +89,7 @@ class CsvLog:
     of iterations after `iteration`, and with `evaluation_due` the evaluation row of that one.
 
     The rows are kept in memory and each time written anew: a spreadsheet that holds the file, or
-    saves it otherwise, costs a warning at most.
+    saves it otherwise, costs a warning at most. Of several processes the first one has the file.
 
     Attributes:
         rows: as csv.DictReader gives them.
@@ -100,7 +101,7 @@ class CsvLog:
         self.path, self.columns = path, columns
         self.rows: list[dict[str, str]] = []
         self._failed = False
-        if iteration and path.exists():
+        if iteration and is_first() and path.exists():
             try:
                 self.rows = self._rows_until(iteration, evaluation_due)
             except InputError:
@@ -127,6 +128,8 @@ class CsvLog:
         self._write()
 
     def _write(self) -> None:
+        if not is_first():
+            return
         try:
             with (
                 atomic_path(self.path) as temporary,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from salakseg.console import console
+from salakseg.distributed import is_first, world_size
 from salakseg.files import format_bytes, require_disk_space, write_text
 from salakseg.metrics import scores
 from salakseg.training.run import Run
@@ -34,7 +35,8 @@ def announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None:
     if "unlabeled" in run.stream.positions:
         parts.append(f"{counts.get('unlabeled', 0)} unlabelled")
     parts.append(f"{counts.get('val', 0)} for validation")
-    console.print(", ".join(parts) + f"; batch size {options.batch_size}")
+    shared = f", shared out among {world_size()} processes" if world_size() > 1 else ""
+    console.print(", ".join(parts) + f"; batch size {options.batch_size}{shared}")
     if not run.has_val:
         what = "No validation patch holds a class" if counts.get("val") else "No validation patches"
         console.print(f"{what}: best_model.pth will not be written")
@@ -100,7 +102,9 @@ def finish(run: Run, seconds: float) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "device": str(run.step.device),
     }
-    write_text(run.folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if is_first():
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_text(run.folder / "run.json", text)
     if run.advice:
         console.print("Advice on this run:")
     for advice in run.advice:

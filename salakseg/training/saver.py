@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from salakseg.console import console
+from salakseg.distributed import is_first
 from salakseg.errors import InputError, WorkError
 from salakseg.model.torch_files import write_torch_file
 from salakseg.training.saved_files import number_of, prune
@@ -25,6 +26,8 @@ class Saver:
     A save that fails costs a warning, not the run: the files of the save before stay, and the next
     save tries again. As a context manager it closes itself, and then does not hide an error that
     ends the block.
+
+    Of several processes the first one writes.
 
     Args:
         keep_checkpoints: after each `checkpoint_N.pth`, keep only this many of them; None: all.
@@ -51,6 +54,8 @@ class Saver:
         lists of tensors on any device and plain values. Where one file fails, those after it are
         not written: a checkpoint names the best model that came before it.
         """
+        if not is_first():
+            return
         began = time.monotonic()
         self.wait()
         waited = time.monotonic() - began

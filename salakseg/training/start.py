@@ -1,5 +1,6 @@
 """What a run starts from (a checkpoint, a model's weights, or nothing), and whether that fits."""
 
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,19 @@ from typing import Any
 from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
+from salakseg.files import lock_folder, require_folder
 from salakseg.model.generator import Generator, normalise_as_pretrained
 from salakseg.model.guide import of_the_guide
 from salakseg.model.torch_files import read_torch_file
 from salakseg.model.weights import MODEL_FORMAT, load_model
-from salakseg.training.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS, RUN_FILES
+from salakseg.training.checkpoint import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMATS,
+    RUN_FILES,
+    keep_best_aside,
+    newest_checkpoint,
+    refuse_to_overwrite,
+)
 from salakseg.training.options import (
     PAPER_THRESHOLD,
     S4GAN_PAPER,
@@ -20,7 +29,33 @@ from salakseg.training.options import (
     option_name,
     require_good,
 )
-from salakseg.training.saved_files import periodic
+from salakseg.training.run import Run
+from salakseg.training.saved_files import periodic, remove_leftovers
+
+
+def what_there_is(
+    folder: Path, resume: bool, restore_from: Path | None, overwrite: bool, held: ExitStack
+) -> tuple[dict[str, Any] | None, Path | None]:
+    """What to go on from: a checkpoint, a model whose weights are taken, or neither.
+
+    Args:
+        held: keeps the lock on a folder that is gone on in.
+
+    Raises:
+        InputError: `folder` holds a run that is neither resumed nor overwritten, or nothing whole.
+    """
+    if not resume:
+        if not overwrite:
+            refuse_to_overwrite(folder)
+        return (None, None) if restore_from is None else read_start(restore_from)
+    require_folder(folder, "nothing to resume from; start anew without --resume")
+    # First of all: whoever has the folder may be about to save.
+    held.enter_context(lock_folder(folder, "training"))
+    path, checkpoint, damaged = newest_checkpoint(folder)
+    for line in damaged:
+        console.print(f"Passed over: {line}")
+    console.print(f"Going on from {path}, iteration {checkpoint['iteration']}")
+    return checkpoint, None
 
 
 def read_start(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
@@ -151,6 +186,25 @@ def take_weights(network: Generator, path: Path, shards: Shards) -> None:
         f"Starting at iteration 0 with the weights of {path}; the optimisers' state, the "
         "discriminator and the learning-rate schedule of its run are lost"
     )
+
+
+def tidied(
+    run: Run,
+    checkpoint: dict[str, Any] | None,
+    resume: bool,
+    restore_from: Path | None,
+    overwrite: bool,
+) -> tuple[float, int]:
+    """Make the folder fit what the run goes on from; score and iteration of the best model left."""
+    remove_leftovers(run.folder)
+    beside = run.folder if restore_from is None else restore_from.parent
+    if overwrite and not resume:
+        own = checkpoint is not None and beside.samefile(run.folder)
+        remove_run(run.folder, run.iteration if own else 0)
+    if checkpoint is not None:
+        keep_best_aside(run.folder, run.iteration)
+        run.keep_or_forget_best(checkpoint, beside, resume)
+    return run.best_val_miou, run.best_iteration
 
 
 def remove_run(folder: Path, iteration: int) -> None:

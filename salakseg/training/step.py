@@ -5,10 +5,14 @@ predicted ones, feature matching pulls D's mean features of predictions to those
 unlabelled predictions that pass a judge become their own labels. What is added: the labels come
 from a teacher, the running mean of G's weights, on a weak view, and G learns them on a strong one;
 trust is given pixel by pixel (`trust.PixelTrust`) as well as image by image (`trust.ImageTrust`).
+Of several processes each does this with its share of the batch; what is `summed`, `gathered` or of
+the `following` sample is of the whole one.
 In one file, long as it is: an iteration is read best where nothing of it is elsewhere.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
+from torch.utils.checkpoint import checkpoint
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import (
@@ -29,11 +34,19 @@ from salakseg.data.augment import (
 )
 from salakseg.data.random_numbers import draw_bits
 from salakseg.data.stream import Batch
+from salakseg.distributed import (
+    add_gradients,
+    as_first,
+    following,
+    rank,
+    summed,
+)
 from salakseg.errors import WorkError
 from salakseg.metrics import confusion_matrix
 from salakseg.model.discriminator import Discriminator
 from salakseg.model.generator import Generator
 from salakseg.model.names import TINY_GENERATOR
+from salakseg.training.batch_norm import over_all_processes, statistics_kept, synchronised
 from salakseg.training.losses import (
     at_most,
     cross_entropy_loss,
@@ -69,6 +82,11 @@ def _float32(logits: Tensor) -> Tensor:
 def _pseudo_labels(labels: Tensor, valid: Tensor) -> Tensor:
     """uint8 (B, H, W): the labels, 255 where there is no ground."""
     return labels.to(torch.uint8).masked_fill(~valid, IGNORE_INDEX)
+
+
+def _share(trust: Tensor, valid: Tensor) -> Tensor:
+    """Share of the pixels with ground that are trusted, in the batch of all processes."""
+    return summed(trust.sum()) / summed(valid.sum()).clamp(min=1)
 
 
 @dataclass
@@ -128,7 +146,9 @@ class Step:
         dtype: torch.dtype | None,
     ) -> None:
         self.recipe, self.device, self.dtype = recipe, device, dtype
+        generator.network = synchronised(generator.network, device)
         self.generator = generator.to(memory_format=torch.channels_last).to(device).train()
+        as_first([*generator.state_dict().values(), generator.mean, generator.std])
         self.teacher = deepcopy(self.generator).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self._parameter_groups(), weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
@@ -142,6 +162,7 @@ class Step:
             dropout = PAPER_DROPOUT if recipe.method == S4GAN_PAPER else 0.0
             discriminator = Discriminator(num_classes, width, dropout)
             self.discriminator = discriminator.to(memory_format=torch.channels_last).to(device)
+            as_first(self.discriminator.state_dict().values())
             self.optimizer_D = torch.optim.Adam(
                 self.discriminator.parameters(),
                 DISCRIMINATOR_RATE,
@@ -186,8 +207,7 @@ class Step:
         `totals`, on the device.
         """
         recipe = self.recipe
-        # Dropout draws from torch's global generator: give it a state that only depends on this.
-        torch.manual_seed(int(draw_bits(recipe.seed, "dropout", iteration, 1)[0] >> 1))
+        self._iteration = iteration
         factor = learning_rate_factor(iteration, recipe.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * group["rate"] * factor
@@ -212,8 +232,7 @@ class Step:
         return View(color_view(x, plan, color) if color else x, y, valid, plan)
 
     def _supervised(self, labeled: View) -> None:
-        with self._autocast():
-            logits_l = self.generator(labeled.x)  # (B, K, P, P)
+        (logits_l,) = self._segmented(labeled.x)  # (B, K, P, P)
         loss_ce = cross_entropy_loss(logits_l, labeled.y)
         self._descend(loss_ce, self.optimizer, self.scaler)
         self._note(logits_l, labeled.y, loss_ce=loss_ce)
@@ -223,9 +242,7 @@ class Step:
         assert self.discriminator is not None
         images = torch.cat([labeled.x, unlabeled.x])
         valid = torch.cat([labeled.valid, unlabeled.valid])
-        with self._autocast():
-            logits = self.generator(images)
-        logits_l, logits_u = _float32(logits).split([len(labeled.x), len(unlabeled.x)])
+        logits_l, logits_u = self._segmented(labeled.x, unlabeled.x)
         p_u = logits_u.softmax(1)  # (U, K, P, P)
         drawn = drawn_class_maps(labeled.y, logits_l.detach().softmax(1))  # (B, K, P, P)
 
@@ -248,17 +265,15 @@ class Step:
             loss_fm=feature_matching_loss(real, fake),
             loss_st=self_training_loss(logits_u, pseudo, trust),
             loss_d=discriminator_loss(*scores.split([len(drawn), len(p_u)])),
-            st_count=accepted.sum(),
-            st_pixels=trust.sum() / unlabeled.valid.sum().clamp(min=1),
+            st_count=summed(accepted.sum()),
+            st_pixels=_share(trust, unlabeled.valid),
         )
 
     def _s4gan(self, iteration: int, labeled: View, unlabeled: View) -> None:
         """The losses in the paper's words; what differs is the lesson, and whom D looks at."""
         assert self.discriminator is not None
         recipe, lesson = self.recipe, self._lesson(labeled, unlabeled)
-        with self._autocast():
-            logits = self.generator(torch.cat([labeled.x, lesson.x]))
-        logits_l, logits_u = _float32(logits).chunk(2)
+        logits_l, logits_u = self._segmented(labeled.x, lesson.x)
         p_l = logits_l.softmax(1)  # (B, K, P, P)
         drawn = drawn_class_maps(labeled.y, p_l.detach())  # (B, K, P, P)
 
@@ -311,15 +326,47 @@ class Step:
         from_labeled = cutmix(size, weak.plan[:, FROM_LABELED] * recipe.labeled_cutmix)
 
         def mixed(of_unlabeled: Tensor, of_labeled: Tensor) -> Tensor:
-            return from_labeled.mix(neighbor.mix(of_unlabeled), of_labeled)
+            return from_labeled.mix(neighbor.mix(of_unlabeled, following(of_unlabeled)), of_labeled)
 
         return Lesson(
             mixed(color_view(weak.x, weak.plan, recipe.strong_color), labeled.x),
             mixed(pseudo, labeled.y),
             mixed(trust, torch.ones_like(trust)),
-            accepted.sum(),
-            trust.sum() / weak.valid.sum().clamp(min=1),
+            summed(accepted.sum()),
+            _share(trust, weak.valid),
         )
+
+    def _segmented(self, *batches: Tensor) -> list[Tensor]:
+        """G's logits on each batch, float32; in one pass, or in several of `recipe.micro_batch`
+        patches of each batch, whose activations are not kept but made again for the gradients."""
+        of_a_pass = self.recipe.micro_batch or len(batches[0])
+        logits = []
+        for number, parts in enumerate(zip(*(b.split(of_a_pass) for b in batches), strict=True)):
+            # Dropout draws from torch's global generator: give it a state of this pass's own.
+            place = rank() * -(-len(batches[0]) // of_a_pass) + number
+            bits = draw_bits(self.recipe.seed, "dropout", self._iteration, place + 1)[place]
+            torch.manual_seed(int(bits >> 1))
+            x = torch.cat(parts)
+            with self._autocast(), over_all_processes(self.device):
+                if len(x) == sum(map(len, batches)):
+                    y = self.generator(x)
+                else:
+                    y = checkpoint(
+                        self.generator,
+                        x,
+                        use_reentrant=False,
+                        context_fn=lambda: (nullcontext(), self._repeating()),
+                    )
+            logits.append(_float32(y).chunk(len(batches)))
+        if len(logits) == 1:
+            return list(logits[0])
+        return [torch.cat(of_batch) for of_batch in zip(*logits, strict=True)]
+
+    @contextmanager
+    def _repeating(self) -> Iterator[None]:
+        """For a pass that is made again: no running statistics count it twice."""
+        with statistics_kept(self.generator), over_all_processes(self.device):
+            yield
 
     def _looks(self, images: Tensor, maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """D's scores (B,) and mean features (B, F)."""
@@ -341,6 +388,7 @@ class Step:
     ) -> None:
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
+        add_gradients(p for group in optimizer.param_groups for p in group["params"])
         scaler.step(optimizer)
         scaler.update()
 
@@ -351,7 +399,7 @@ class Step:
         self.totals += torch.stack([*values, torch.ones_like(zero)])
         # On a CPU, argmax over the channels takes 25 times as long as max.
         answer = logits_l.detach().max(1).indices
-        self.train_confusion += confusion_matrix(y_l, answer, len(self.train_confusion))
+        self.train_confusion += summed(confusion_matrix(y_l, answer, len(self.train_confusion)))
 
     @torch.no_grad()
     def _update_teacher(self, decay: float) -> None:

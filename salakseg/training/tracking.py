@@ -10,7 +10,8 @@ which is named by the first run's id.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,17 @@ def _logged_in() -> bool:
 def _line(error: Exception) -> str:
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def tracked(tracker: Tracker) -> Iterator[None]:
+    """Finish the run on W&B however it ends."""
+    try:
+        yield
+    except BaseException as error:
+        tracker.finish(exit_code=130 if isinstance(error, KeyboardInterrupt) else 1)
+        raise
+    tracker.finish()
 
 
 def prediction_sheet(model: Model, shards: Shards) -> Picture:

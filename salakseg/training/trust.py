@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from salakseg.distributed import gathered, summed
 from salakseg.metrics import count
 
 CONFIDENCE_BINS = 256
@@ -63,7 +64,7 @@ class PixelTrust:
         bins = (confidence * CONFIDENCE_BINS).int().clamp(0, CONFIDENCE_BINS - 1)
         # One more row takes the pixels without ground.
         rows = labels.int().clamp(max=classes)
-        counts = count(rows * CONFIDENCE_BINS + bins, (classes + 1) * CONFIDENCE_BINS)
+        counts = summed(count(rows * CONFIDENCE_BINS + bins, (classes + 1) * CONFIDENCE_BINS))
         self.histogram = self.histogram * HISTOGRAM_DECAY + counts.view(classes + 1, -1)[:-1]
         cuts = functional.pad(self.thresholds(), (0, 1), value=torch.inf)
         return confidence >= cuts[rows]
@@ -111,7 +112,7 @@ class ImageTrust:
             scores = probability.masked_fill(confidence.isnan(), torch.nan)
         if self.threshold is not None:
             return scores >= self.threshold
-        self.recent = torch.cat([self.recent, scores])[-SCORE_WINDOW:]
+        self.recent = torch.cat([self.recent, gathered(scores)])[-SCORE_WINDOW:]
         # Not "≥": nothing is below the quantile of an empty window.
         below = scores < self.recent.nanquantile(1 - self.accepted_share)
         return ~(below | scores.isnan())

@@ -107,12 +107,12 @@ def test_cutmix_pastes_a_rectangle_of_the_next_sample() -> None:
     assert 0.4 < mixed.float().mean() < 0.6
     assert area[mixed].min() > 0.08 and area.max() < 0.52
     values = torch.arange(400.0).view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
-    result = rectangles.mix(values)
+    result = rectangles.mix(values, values.roll(-1, 0))
     inside = rectangles.inside.expand_as(values)
     assert torch.equal(result[~inside], values[~inside])
     assert torch.equal(result[inside], ((values + 1) % 400)[inside])
     labels = torch.arange(400).view(-1, 1, 1).expand(-1, 64, 64)
-    assert torch.equal(rectangles.mix(labels), result[:, 0].long())
+    assert torch.equal(rectangles.mix(labels, labels.roll(-1, 0)), result[:, 0].long())
 
 
 def test_a_plan_is_one_row_of_numbers_a_sample_whatever_the_batch() -> None:

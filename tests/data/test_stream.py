@@ -27,7 +27,8 @@ from salakseg.errors import InputError
 
 
 def stream(shards: Shards, **options: object) -> TrainingStream:
-    return TrainingStream(shards, 3, **({"seed": 5, "unlabeled_batch_size": 2} | options))  # type: ignore[arg-type]
+    options = {"batch_size": 3, "seed": 5, "unlabeled_batch_size": 2} | options
+    return TrainingStream(shards, **options)  # type: ignore[arg-type]
 
 
 def augmented(source: TrainingStream, count: int) -> list[torch.Tensor]:
@@ -72,17 +73,37 @@ def test_going_on_from_a_state_gives_the_same_next_100_augmented_batches(shards:
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
 
 
-def test_ranks_share_one_order(shards: Shards) -> None:
-    alone = [batch.entries for batch, _ in islice(stream(shards, unlabeled_batch_size=0), 4)]
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_out_each_batch(shards: Shards, count: int) -> None:
+    sizes = {"batch_size": 6, "unlabeled_batch_size": 6}
+    whole = list(islice(stream(shards, **sizes), 4))
     ranks = [
-        [
-            batch.entries
-            for batch, _ in islice(TrainingStream(shards, 1, seed=5, rank=rank, world_size=3), 4)
-        ]
+        list(islice(stream(shards, **sizes, rank=rank, world_size=count), 4))
+        for rank in range(count)
+    ]
+    for step, batches in enumerate(whole):
+        for which, batch in enumerate(batches):
+            assert batch is not None
+            shares = [ranks[rank][step][which] for rank in range(count)]
+            for name in ("images", "entries", "positions", "plan"):
+                joined = torch.cat([getattr(share, name) for share in shares])
+                assert torch.equal(joined, getattr(batch, name))
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(shards: Shards) -> None:
+    with pytest.raises(InputError, match=r"--batch-size 6: .* 4 processes; take a multiple of 4"):
+        TrainingStream(shards, 6, seed=5, world_size=4)
+
+
+def test_processes_take_the_batches_of_a_split_in_turns(shards: Shards) -> None:
+    count = len(shards.split("train"))
+    seen = [
+        [batch.entries for batch in read_split(shards, "train", 5, rank=rank, world_size=3)]
         for rank in range(3)
     ]
-    for step, entries in enumerate(alone):
-        assert entries.tolist() == [int(ranks[rank][step]) for rank in range(3)]
+    every = torch.cat([entries for batches in seen for entries in batches])
+    assert sorted(every.tolist()) == list(range(count))
+    assert [len(batches) for batches in seen] == [3, 3, 2]
 
 
 def test_a_batch_mixes_base_images(shards: Shards) -> None:

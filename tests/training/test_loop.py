@@ -20,13 +20,15 @@ import torch
 
 from salakseg import train
 from salakseg.data.shards import Shards
+from salakseg.distributed import joined
 from salakseg.errors import InputError
 from salakseg.files import lock_folder
 from salakseg.model.weights import load_model
-from salakseg.training import loop, probes
+from salakseg.training import loop, probes, start
 from salakseg.training import run as run_module
 from salakseg.training.advice import Advice
 from salakseg.training.checkpoint import read_checkpoint
+from tests.processes import call, ended, started
 from tests.training.test_checkpoint import DAMAGES
 
 
@@ -199,7 +201,7 @@ def test_the_folder_is_locked_before_it_is_read(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_run(shards_dir, num_steps=1)
-    monkeypatch.setattr(loop, "newest_checkpoint", pytest.fail)
+    monkeypatch.setattr(start, "newest_checkpoint", pytest.fail)
     with (
         lock_folder(Path("checkpoints"), "training"),
         pytest.raises(InputError, match="another salakseg works in it"),
@@ -908,3 +910,134 @@ def test_what_cannot_change_on_resume(shards_dir: Path) -> None:
     for given in ({"generator": "fpn-mobilenet_v2"}, {"encoder_weights": "imagenet"}):
         with pytest.raises(InputError, match=r"cannot change"):
             train(shards_dir=shards_dir, resume=True, device="cpu", **given)
+
+
+OF_SEVERAL = {
+    "generator": "tiny",
+    "encoder_weights": "none",
+    "batch_size": 6,
+    "num_steps": 5,
+    "eval_every": 3,
+    "save_latest_every": 100,
+    "device": "cpu",
+    "amp": False,
+}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(shards_dir: Path) -> None:
+    def run_of(folder: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        with open(f"{folder}/log.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return rows, read_checkpoint(Path(f"{folder}/latest_checkpoint.pth"))
+
+    call(3, "tests.training.test_loop:in_three", str(shards_dir))
+    shutil.copytree("three", "shared")
+    call(2, "tests.training.test_loop:in_two", str(shards_dir))
+    train(shards_dir=shards_dir, checkpoint_dir="shared", resume=True, device="cpu")
+    train(shards_dir=shards_dir, checkpoint_dir="alone", **OF_SEVERAL)  # type: ignore[arg-type]
+
+    # As many processes give the same bits, stopped or not.
+    assert Path("two/log.csv").read_bytes() == Path("two-stopped/log.csv").read_bytes()
+    _, unbroken = run_of("two")
+    _, stopped = run_of("two-stopped")
+    for name in ("model_state", "teacher_state", "model_D_state"):
+        for key, value in unbroken[name].items():
+            assert torch.equal(value, stopped[name][key]), key
+    # Others give the same samples, views and decisions, and nearly the same numbers.
+    rows, whole = run_of("alone")
+    for folder in ("two", "shared"):
+        others, checkpoint = run_of(folder)
+        assert checkpoint["positions"] == whole["positions"]
+        for row, other in zip(rows, others, strict=True):
+            for name, value in row.items():
+                if value and name != "judge":
+                    near = 1e-3 if name.startswith("loss") else 0.02
+                    assert float(other[name]) == pytest.approx(float(value), abs=near), name
+
+
+def in_three(shards_dir: str) -> None:
+    _stop_after(2, shards_dir=shards_dir, checkpoint_dir="three", **OF_SEVERAL)
+
+
+def in_two(shards_dir: str) -> None:
+    with joined():
+        here = {"shards_dir": shards_dir, "resume": True, "device": "cpu"}
+        _stop_after(4, checkpoint_dir="shared", **here)
+        both = OF_SEVERAL | {"shards_dir": shards_dir}
+        train(checkpoint_dir="two", **both)  # type: ignore[arg-type]
+        _stop_after(3, checkpoint_dir="two-stopped", **both)
+        train(checkpoint_dir="two-stopped", **here)  # type: ignore[arg-type]
+
+
+def _stop_after(iteration: int, **options: Any) -> None:
+    """Stop a run by a signal to the last of its processes, in the middle of an iteration."""
+    step = loop.Step.__call__
+
+    def stopping(self: Any, number: int, *batches: Any) -> None:
+        step(self, number, *batches)
+        if number == iteration and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop.Step, "__call__", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(**options)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all_with_one_line(shards_dir: Path) -> None:
+    # Rank 1 alone has shards that are damaged.
+    shutil.copytree(shards_dir, "damaged")
+    for tar in Path("damaged").glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    script = """
+import os, sys
+from salakseg.cli import main
+
+main([*sys.argv[2:], "--shards-dir", ("damaged", sys.argv[1])[os.environ["RANK"] == "0"]])
+"""
+    words = "train --batch-size 6 --generator tiny --encoder-weights none --device cpu --no-wandb"
+    (code, said), (other_code, other_said) = ended(
+        started(2, "-c", script, str(shards_dir), *words.split())
+    )
+    assert (code, other_code) == (1, 2)
+    assert "Error" not in said and "Traceback" not in said + other_said
+    assert other_said.count("Error: ") == 1 and "damaged; salakseg shard finds" in other_said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills")
+def test_torchrun_goes_on_after_a_process_was_killed(shards_dir: Path) -> None:
+    script = """
+import os, signal, sys
+from salakseg.cli import main
+from salakseg.training import loop
+
+step = loop.Step.__call__
+first_try = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+
+def dying(self, number, *batches):
+    if number == 4 and first_try and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, number, *batches)
+
+loop.Step.__call__ = dying
+main(sys.argv[1:])
+"""
+    Path("dying.py").write_text(script, encoding="utf-8")
+    words = f"train --shards-dir {shards_dir} --batch-size 6 --generator tiny --device cpu "
+    words += "--no-wandb --encoder-weights none --num-steps 5 --save-latest-every 2"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--max-restarts", "1", "dying.py", *words.split()),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ended without a word" in done.stderr
+    assert "Going on from checkpoints/latest_checkpoint.pth, iteration 2" in done.stdout
+    assert done.stdout.count("Done. Best") == 1

@@ -368,3 +368,44 @@ def test_a_probe_leaves_out_what_is_no_ground_and_patches_without_a_class(shards
     padded = [partly(batch, half, fill) for fill in (0, 255)]
     confidences = [step.probe([one]).confidence for one in padded]
     assert all(np.isfinite(one) for one in confidences)
+
+
+@pytest.mark.parametrize("method", ["s4gan", "s4gan-paper", "supervised"])
+def test_micro_batches_give_the_gradients_of_the_whole_batch(
+    shards: Shards, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    semi = 0 if method == "supervised" else 4
+    batches = next(iter(TrainingStream(shards, 4, seed=0, unlabeled_batch_size=semi)))
+    gradients, widest = [], []
+    for micro_batch in (None, 3):
+        step = make_step(method, micro_batch=micro_batch)
+        # What a batch's own statistics do, a part of it cannot.
+        step.generator.eval()
+        if step.discriminator is not None:
+            step.discriminator.eval()
+        seen: list[int] = []
+        step.generator.register_forward_pre_hook(lambda _, x, seen=seen: seen.append(len(x[0])))  # type: ignore[misc]
+        step(STEPS, *batches)
+        widest.append(max(seen))
+        gradients.append([p.grad for p in step.generator.parameters()])
+    assert widest[1] == 3 * widest[0] // 4
+    for whole, parts in zip(*gradients, strict=True):
+        assert whole is not None and parts is not None
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_micro_batches_count_running_statistics_once_and_drop_the_same_twice(
+    shards: Shards,
+) -> None:
+    step = make_step("supervised", micro_batch=1)
+    drop = nn.Dropout(0.5)
+    dropped: list[torch.Tensor] = []
+    drop.register_forward_hook(lambda _, x, y: dropped.append((y == 0).detach()))
+    step.generator.network = nn.Sequential(drop, step.generator.network)
+    step(1, *next(iter(TrainingStream(shards, 2, seed=0))))
+    first, second, *again = dropped
+    assert not torch.equal(first, second)
+    assert {int(torch.equal(first, one)) for one in again} == {0, 1}
+    assert all(torch.equal(first, one) or torch.equal(second, one) for one in again)
+    (counts,) = {int(v) for k, v in step.generator.state_dict().items() if "num_batches" in k}
+    assert counts == 2

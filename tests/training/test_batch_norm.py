@@ -1,0 +1,47 @@
+import torch
+from torch import nn
+from torch.nn import functional
+
+from salakseg.distributed import joined, rank
+from salakseg.training.batch_norm import batch_norm, over_all_processes, statistics_kept
+from tests.processes import call
+
+
+def test_norms_of_two_processes_are_those_of_the_whole_batch() -> None:
+    call(2, "tests.training.test_batch_norm:in_two")
+
+
+def in_two() -> None:
+    torch.manual_seed(0)
+    whole = torch.randn(6, 4, 5, 5) * 3 + 1
+    weight_of_loss = torch.rand_like(whole)
+    alone, mine = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    x, part = whole.clone().requires_grad_(), whole.clone().requires_grad_()
+    (alone(x) * weight_of_loss).sum().backward()
+    with joined(), over_all_processes(torch.device("cpu")):
+        own = slice(3 * rank(), 3 * rank() + 3)
+        y = mine(part[own])
+        (y * weight_of_loss[own]).sum().backward()
+    assert x.grad is not None and part.grad is not None
+    torch.testing.assert_close(y, alone.train()(whole)[own])
+    torch.testing.assert_close(part.grad[own], x.grad[own])
+    again = nn.BatchNorm2d(4)
+    again(whole)
+    torch.testing.assert_close(mine.running_mean, again.running_mean)
+    torch.testing.assert_close(mine.running_var, again.running_var)
+    assert mine.num_batches_tracked == 1
+
+
+def test_in_evaluation_the_norms_are_torchs_own() -> None:
+    x, mean, variance = torch.randn(2, 3, 4), torch.randn(3), torch.rand(3)
+    assert torch.equal(batch_norm(x, mean, variance), functional.batch_norm(x, mean, variance))
+
+
+def test_running_statistics_are_kept() -> None:
+    norm = nn.BatchNorm2d(2)
+    with statistics_kept(norm):
+        norm(torch.randn(4, 2, 3, 3))
+    assert norm.running_mean is not None and not norm.running_mean.any()
+    assert norm.num_batches_tracked == 0 and norm.momentum == 0.1
+    norm(torch.randn(4, 2, 3, 3))
+    assert norm.running_mean.any() and norm.num_batches_tracked == 1
