@@ -172,6 +172,15 @@ def from_first(make: Callable[[], T]) -> T:
     return values[0]
 
 
+def everyones(value: T) -> list[T]:
+    """What each process has, in their order: plain values."""
+    if _store is None:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    _collect(dist.all_gather_object, values, value)
+    return values
+
+
 def as_first(tensors: Iterable[Tensor]) -> None:
     """Give all tensors the values of process 0, in place."""
     if _store is not None:

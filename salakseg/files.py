@@ -5,8 +5,9 @@ import hashlib
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
@@ -173,17 +174,88 @@ def lock_folder(folder: Path, what: str) -> Iterator[None]:
             _locked.remove(path)
 
 
-def _lock(descriptor: int) -> None:
+@contextmanager
+def claims_in(folder: Path) -> Iterator["Claims"]:
+    """Share out work by name among the processes that work in `folder`, on any machine.
+
+    A process that is killed gives back what it had. On a file system that knows no locks every
+    process gets everything.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claims = Claims(folder / ".claims")
+    try:
+        yield claims
+    finally:
+        claims.close()
+
+
+class Claims:
+    """See `claims_in`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = open(path, "ab")  # noqa: SIM115 (closed by `close`)
+
+    def take(self, name: str) -> bool:
+        """Whether the work of this name is ours from here on; False while another process has it.
+
+        Now and then two names count as one.
+        """
+        while True:
+            try:
+                _lock(self._file.fileno(), _place(name))
+            except OSError as error:
+                return error.errno not in (errno.EACCES, errno.EAGAIN)
+            if os.fstat(self._file.fileno()).st_nlink:
+                return True
+            self._file.close()  # the last of the others has just removed it
+            self._file = open(self._path, "ab")  # noqa: SIM115
+
+    def give_back(self, name: str) -> None:
+        """Let others have it."""
+        with suppress(OSError):
+            _unlock(self._file.fileno(), _place(name))
+
+    def close(self) -> None:
+        """Leave nothing behind where no other process has work; Windows removes no open file."""
+        with suppress(OSError):
+            if sys.platform == "win32":
+                self._file.close()
+            else:
+                _lock(self._file.fileno(), length=0)  # all of it
+            self._path.unlink()
+        self._file.close()
+
+
+def _place(name: str) -> int:
+    # Windows counts places in files by 31 bits there.
+    return zlib.crc32(name.encode("utf-8", "surrogateescape")) & 0x7FFFFFFF
+
+
+def _lock(descriptor: int, place: int = 0, length: int = 1) -> None:
     if sys.platform == "win32":
         import msvcrt
 
+        os.lseek(descriptor, place, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         import fcntl
 
         # Not flock: its lock goes with the open file, which forked loader workers share, so those
         # that outlive a killed training would hold it. This one belongs to the process alone.
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, place)
+
+
+def _unlock(descriptor: int, place: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, place, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, place)
 
 
 def sha256_of(path: Path) -> str:

@@ -16,6 +16,7 @@ from salakseg.errors import InputError, WorkError
 from salakseg.files import (
     StraightToDisk,
     atomic_path,
+    claims_in,
     flush,
     format_bytes,
     is_cut_off_jpeg,
@@ -230,3 +231,45 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
         replace_folder(tmp_path / name, tmp_path / "below" / "there")
         assert [path.name for path in (tmp_path / "below").iterdir()] == ["there"]
         assert [path.name for path in (tmp_path / "below" / "there").iterdir()] == [name]
+
+
+def claiming(folder: Path, *names: str) -> subprocess.Popen[str]:
+    """A process that has claimed these names, and waits."""
+    script = (
+        "import sys; from pathlib import Path; from salakseg.files import claims_in\n"
+        "with claims_in(Path(sys.argv[1])) as claims:\n"
+        "    print([claims.take(name) for name in sys.argv[2:]], flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder), *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and "False" not in process.stdout.readline()
+    return process
+
+
+def test_work_is_shared_out_by_name_and_taken_over_from_the_killed(tmp_path: Path) -> None:
+    with claims_in(tmp_path) as claims:
+        assert claims.take("ours")
+        other = claiming(tmp_path, "theirs", "both")
+        assert not claims.take("theirs") and claims.take("free")
+        other.kill()
+        other.communicate()
+        assert claims.take("theirs")
+        claims.give_back("ours")
+        claiming(tmp_path, "ours").communicate("")  # it ends well, and leaves the file to us
+        assert (tmp_path / ".claims").exists()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there no open file is removed")
+def test_a_claim_counts_though_another_removed_the_file(tmp_path: Path) -> None:
+    with claims_in(tmp_path) as claims, claims_in(tmp_path):
+        (tmp_path / ".claims").unlink()
+        assert claims.take("one")
+        other = claiming(tmp_path, "two")
+        assert not claims.take("two")
+        other.communicate("")
+        assert claims.take("two")

@@ -24,6 +24,7 @@ from salakseg.console import console
 from salakseg.data.shards import read_shards
 from salakseg.data.workers import require_workers
 from salakseg.device import out_of_memory_is, select_device
+from salakseg.distributed import is_first, joined
 from salakseg.errors import InputError
 from salakseg.evaluation.compare import Rated, compare, show
 from salakseg.evaluation.image_folder import ImageFolder
@@ -38,6 +39,7 @@ from salakseg.metrics import scores
 from salakseg.model.weights import Model, find_model, load_model
 
 
+@joined()
 def evaluate(
     model: Path | str | Sequence[Path | str] = Path("best_model.pth"),
     *,
@@ -54,7 +56,7 @@ def evaluate(
     class_mapping: Path | str | None = None,
     amp: bool | None = None,
 ) -> dict[str, Any]:
-    """Score a model and write the results into `out`.
+    """Score a model and write the results into `out`; several processes share out the patches.
 
     Args:
         model: a model file, or its name in `checkpoints/`; several (seeds) where they are compared.
@@ -141,6 +143,9 @@ def evaluate(
             for side, more in zip(sides, (paths[1:], other_paths[1:]), strict=True):
                 side += [rate(load_model(path, target, generator, reading)) for path in more]
             comparison = compare(sides[0], sides[1], source)
+    whole = result if comparison is None else result | {"against": comparison}
+    if not is_first():
+        return whole
     _write(out, result, comparison, rated.tally, source)
     _write_contact_sheet(out / "contact_sheet.png", first, rated.tally, source, amp)
     leak = leak_in_words(result["leak"]) if leak_check else ""
@@ -163,7 +168,7 @@ def evaluate(
         f"Wrote {out / 'report.html'}, with metrics.json, tables and pictures beside it. "
         "Next: salakseg predict IMAGE"
     )
-    return result if comparison is None else result | {"against": comparison}
+    return whole
 
 
 def require_same_classes(model: Model, mapping: ClassMapping, where: str) -> None:

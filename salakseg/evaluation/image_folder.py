@@ -21,6 +21,7 @@ from salakseg.classes import (
 from salakseg.console import progress
 from salakseg.data.folders import files_by_stem
 from salakseg.data.patch_names import PatchName, composed, understood
+from salakseg.distributed import everyones, rank, world_size
 from salakseg.errors import InputError
 from salakseg.evaluation.pictures import CELL
 from salakseg.evaluation.tally import Counter, ScoredSource, Tally, count_by_confidence
@@ -76,11 +77,12 @@ class ImageFolder(ScoredSource):
     def score(self, model: Model, batch_size: int, num_workers: int, amp: bool | None) -> Tally:
         """One pass of a model."""
         counter = Counter(self.owner, model.mapping.num_classes, torch.device("cpu"))
-        thumbnails = []
+        thumbnails: dict[int, bytes] = {}
         resized, smeared = [], 0
         told: dict[str, list[str]] = {}
         with progress("Evaluating", len(self.pairs)) as bar:
-            for entry, (image_path, mask_path) in enumerate(self.pairs):
+            for entry in range(rank(), len(self.pairs), world_size()):
+                image_path, mask_path = self.pairs[entry]
                 reading = read_mask(mask_path, self.mapping)
                 smeared += reading.smeared
                 with open_image(image_path, white_level=model.white_level) as source:
@@ -97,15 +99,22 @@ class ImageFolder(ScoredSource):
                         model, source, seen, truth, batch_size, amp
                     )
                 counter.add(torch.tensor([entry]), confusion[None], by_confidence)
-                thumbnails.append(_as_thumbnail(prediction))
+                thumbnails[entry] = _as_thumbnail(prediction)
                 bar.advance()
+        for number, theirs in enumerate(everyones((thumbnails, resized, smeared, told))):
+            if number != rank():
+                thumbnails |= theirs[0]
+                resized += theirs[1]
+                smeared += theirs[2]
+                for note, names in theirs[3].items():
+                    told.setdefault(note, []).extend(names)
         if not self._noted:  # the masks are the same for the next model
             self._noted = True
             self.notes += _notes_on_masks(resized, smeared)
         notes = [f"{_first_of(names)}: {note}" for note, names in told.items()]
         self.notes += [note for note in notes if note not in self.notes]
         tally = counter.tally()
-        tally.thumbnails = thumbnails
+        tally.thumbnails = [thumbnails[entry] for entry in range(len(self.pairs))]
         return tally
 
     def notes_on(self, model: Model) -> list[str]:

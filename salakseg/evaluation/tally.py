@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX, ClassMapping
+from salakseg.distributed import gathered, summed
 from salakseg.imagery.drawing import Picture
 from salakseg.metrics import LEVELS, count
 from salakseg.model.weights import Model
@@ -95,7 +96,8 @@ class ScoredSource(Protocol):
 
 
 class Counter:
-    """Adds up a `Tally` on the device; nothing is fetched before the end."""
+    """Adds up a `Tally` on the device; nothing is fetched before the end. Of several processes each
+    adds its own patches, and gets the tally of all."""
 
     def __init__(self, owner: NDArray[np.int64], num_classes: int, device: torch.device) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -114,16 +116,24 @@ class Counter:
         self.scored[entries] = confusions.sum((1, 2))
         self.by_confidence += by_confidence
         most, which = confusions.max(0)
-        self.examples = torch.where(most > self.most, entries[which], self.examples)
+        self._keep(most, entries[which])
+
+    def _keep(self, most: Tensor, examples: Tensor) -> None:
+        """Of equals the earlier patch, whoever counted it."""
+        better = (most > self.most) | ((most == self.most) & (examples < self.examples))
+        self.examples = torch.where(better, examples, self.examples)
         self.most = torch.maximum(self.most, most)
 
     def tally(self) -> Tally:
         """All of it, on the host."""
+        examples = gathered(self.examples[None]), gathered(self.most[None])
+        for example, most in zip(*examples, strict=True):
+            self._keep(most, example)
         return Tally(
-            self.confusions.cpu().numpy(),
-            self.right.cpu().numpy(),
-            self.scored.cpu().numpy(),
-            self.by_confidence.cpu().numpy(),
+            summed(self.confusions).cpu().numpy(),
+            summed(self.right).cpu().numpy(),
+            summed(self.scored).cpu().numpy(),
+            summed(self.by_confidence).cpu().numpy(),
             self.examples.cpu().numpy(),
         )
 

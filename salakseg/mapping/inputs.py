@@ -48,6 +48,13 @@ class Input:
         in_a_file = self.mosaic is None and self.path.suffix.lower() in PHOTO_SUFFIXES
         return in_a_file and not has_place(self.path)
 
+    @property
+    def bytes(self) -> int:
+        """Of its files, by which images are taken for small or large."""
+        parts = self.mosaic.patches if self.mosaic is not None else None
+        paths = [self.path, *self._parts()] if parts is None else [part.path for part in parts]
+        return sum(path.stat().st_size for path in paths)
+
     def path_from(self, folder: Path) -> str:
         """The path from a folder, where there is a way, with `/`."""
         try:

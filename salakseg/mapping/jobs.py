@@ -159,6 +159,27 @@ def _key(image: Input, network: Model, model_hash: str, options: MapOptions) -> 
     }
 
 
+def mapped(job: Job) -> Prediction | None:
+    """What is said of an image that is mapped already, whole and of the same key; else None."""
+    if not all(path.exists() for path in job.files.values()):
+        return None
+    tags = read_tags(job.files["classes"])
+    if tags.get("KEY") != key_of(job.key):
+        return None
+    with suppress(OSError, KeyError, ValueError, IndexError):
+        far = float(tags["FAR"]) if "FAR" in tags else None
+        return job.prediction(*read_areas(job.files["areas"]), far)
+    return None
+
+
+def made_at(job: Job) -> int:
+    """When the map that is there was made, in nanoseconds; 0 where there is none."""
+    try:
+        return job.files["classes"].stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
     """The images whose maps are there already, of the same key; unless that is all of them.
 
@@ -170,13 +191,9 @@ def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
         there = [path for path in job.files.values() if path.exists()]
         if not there:
             continue
-        tags = read_tags(job.files["classes"])
-        same = len(there) == len(job.files) and tags.get("KEY") == key_of(job.key)
-        if same and len(jobs) > 1:
-            with suppress(OSError, KeyError, ValueError, IndexError):
-                far = float(tags["FAR"]) if "FAR" in tags else None
-                finished[job.image.path] = job.prediction(*read_areas(job.files["areas"]), far)
-                continue
+        if len(jobs) > 1 and (prediction := mapped(job)) is not None:
+            finished[job.image.path] = prediction
+            continue
         raise InputError(
             f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"
         )

@@ -11,6 +11,7 @@ Here are the checks, the order of the images and what is said of all. `jobs` kno
 map, `one_map` makes one, and `classify` is what pushes an image through the network.
 """
 
+import time
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
@@ -22,8 +23,9 @@ from rasterio.errors import RasterioError
 from salakseg.classes import read_class_mapping
 from salakseg.console import console
 from salakseg.device import out_of_memory_is, select_device
+from salakseg.distributed import from_first, is_first, joined, was_restarted
 from salakseg.errors import InputError, WorkError
-from salakseg.files import sha256_of
+from salakseg.files import claims_in, sha256_of
 from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.nodata import require_nodata
@@ -32,7 +34,15 @@ from salakseg.mapping.against_mask import find_masks, require_understood
 from salakseg.mapping.area_tables import print_areas
 from salakseg.mapping.areas import Areas, validation_of
 from salakseg.mapping.inputs import find_inputs, open_input, require_different_names
-from salakseg.mapping.jobs import MapOptions, Prediction, finished_of, job_of
+from salakseg.mapping.jobs import (
+    Job,
+    MapOptions,
+    Prediction,
+    finished_of,
+    job_of,
+    made_at,
+    mapped,
+)
 from salakseg.mapping.one_map import make_map
 from salakseg.mapping.resample import checked_resolution
 from salakseg.mapping.viewer import write_page
@@ -40,9 +50,11 @@ from salakseg.mapping.zones import read_zones
 from salakseg.model.weights import find_model, load_model
 
 # What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
+LOOK_AGAIN = 1.0  # seconds
 WRITE_ERRORS = (RasterioError, DataSourceError, DataLayerError, OSError)
 
 
+@joined()
 def predict(
     images: Sequence[Path | str],
     *,
@@ -75,6 +87,8 @@ def predict(
     Killed or stopped, the same call goes on: images that are mapped already are left as they are,
     the one that was being mapped goes on after its last saved block. Of several images, one that
     cannot be read does not stop the others: it is named when it comes and in the error at the end.
+    Several processes with the same call, on any machines that see the folders, share the images
+    out, the largest first; what one had that is killed, another one takes over.
 
     Args:
         images: files, folders and patterns, see `find_inputs`.
@@ -157,55 +171,87 @@ def predict(
     jobs = [
         job_of(image, out, network, model_hash, options, masks.get(image.name)) for image in inputs
     ]
-    finished = {} if overwrite else finished_of(jobs)
+    # All processes begin with the same: what is made from here on, one of them made.
+    overwrite = overwrite and not was_restarted()
+    finished, before = from_first(
+        lambda: (
+            {} if overwrite else finished_of(jobs),
+            {job.image.path: made_at(job) for job in jobs},
+        )
+    )
     _require_writable(out)
     require_understood(masks.values(), network.mapping)
     level = network.white_level if white_level is None else white_level
-    done: list[Prediction] = []
-    failed: list[Path] = []
-    told: set[str] = set()
-    for number, job in enumerate(jobs, 1):
+
+    def one_map(job: Job, title: str) -> Prediction:
         path = job.image.path
-        if path in finished:
-            done.append(finished[path])
-            continue
-        title = path.name if len(jobs) == 1 else f"{path.name} ({number} of {len(jobs)})"
         try:
             with (
                 out_of_memory_is(f"{path}: use a smaller --batch-size, or --device cpu"),
                 open_input(job.image, nodata, options.bands, skip_unreadable, level) as source,
             ):
-                done.append(make_map(job, source, network, options, title, told))
-        except InputError as error:
-            if len(jobs) == 1:
-                raise
-            console.print(f"Left out: {error}")
-            failed.append(path)
-            continue
+                return make_map(job, source, network, options, title, told)
         except WRITE_ERRORS as error:
             raise WorkError(f"{path}: its map could not be written ({error})") from error
         except KeyboardInterrupt:
             console.print(f"{path}: stopped; the same command goes on with it")
             raise
-        if len(jobs) > 1:
-            console.print(f"{path} → {done[-1].classes}")
-    page = write_page(out)
-    if done:
-        print_areas(
-            str(done[0].classes) if len(done) == 1 else f"{len(done)} maps",
-            [Areas(result.pixels, result.square_metres) for result in done],
-            [result.area_basis for result in done],
-            network.mapping,
-            validation_of(network, [result.far for result in done]),
-        )
-        console.print(f"Next: look at {page or done[0].preview}; {done[0].classes} opens in QGIS")
+
+    done = dict(finished)
+    failed: list[Path] = []
+    told: set[str] = set()
+    left = [job for job in jobs if job.image.path not in done]
+    left.sort(key=lambda job: job.image.bytes, reverse=True)
+    with claims_in(out) as claims:
+        waiting = False
+        while left:
+            elsewhere = []
+            for job in left:
+                path = job.image.path
+                if not claims.take(job.image.name):
+                    elsewhere.append(job)
+                    continue
+                try:
+                    theirs = mapped(job) if made_at(job) != before[path] else None
+                    if theirs is None:
+                        title = f"{path.name} ({len(done) + len(failed) + 1} of {len(jobs)})"
+                        theirs = one_map(job, title if len(jobs) > 1 else path.name)
+                    done[path] = theirs
+                except InputError as error:
+                    if len(jobs) == 1:
+                        raise
+                    console.print(f"Left out: {error}")
+                    failed.append(path)
+                    continue
+                finally:
+                    claims.give_back(job.image.name)
+                if len(jobs) > 1:
+                    console.print(f"{path} → {done[path].classes}")
+            if elsewhere and not waiting:
+                console.print(f"{len(elsewhere)} images are with other processes: waiting for them")
+            left, waiting = elsewhere, bool(elsewhere)
+            if waiting:
+                time.sleep(LOOK_AGAIN)
+    results = [done[job.image.path] for job in jobs if job.image.path in done]
+    if is_first():
+        page = write_page(out)
+        if results:
+            print_areas(
+                str(results[0].classes) if len(results) == 1 else f"{len(results)} maps",
+                [Areas(result.pixels, result.square_metres) for result in results],
+                [result.area_basis for result in results],
+                network.mapping,
+                validation_of(network, [result.far for result in results]),
+            )
+            look = page or results[0].preview
+            console.print(f"Next: look at {look}; {results[0].classes} opens in QGIS")
     if failed:
         others = f" (the others are in {out})" if done else ""
         raise InputError(
             f"{len(failed)} of {len(jobs)} images could not be mapped{others}: "
             + ", ".join(map(str, failed))
         )
-    return done
+    return results
 
 
 def _require_writable(out: Path) -> None:

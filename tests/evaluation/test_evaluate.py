@@ -17,6 +17,7 @@ from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model, save_model
 from tests.evaluation.samples import GREEN, MAPPING, RED, VOID, band_model, make_folder, picture
+from tests.processes import ended, started
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
 
@@ -173,3 +174,17 @@ def test_masks_without_any_class_are_an_error(workplace: Path, best_model: Path,
         with pytest.raises(InputError, match=message):
             evaluate(best_model, **given, out=out, device="cpu")
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_processes_share_the_patches_out(shards_dir: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    mapping = read_shards(shards_dir).mapping
+    save_model(tmp_path / "tiny.pth", Model(create_generator("tiny", 5, "none"), mapping))
+    options = {"shards_dir": shards_dir, "batch_size": 5, "device": "cpu"}
+    evaluate(tmp_path / "tiny.pth", out=Path("alone"), **options)
+    words = f"-m salakseg eval {tmp_path}/tiny.pth --shards-dir {shards_dir} --batch-size 5"
+    (code, said), other = ended(started(2, *words.split(), "--out", "shared", "--device", "cpu"))
+    assert code == 0 and said.count("Wrote ") == 1 and other == (0, "")
+    for name in ("metrics.json", "per_base_image.csv", "contact_sheet.png"):
+        assert Path("shared", name).read_bytes() == Path("alone", name).read_bytes()

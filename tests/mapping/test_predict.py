@@ -5,6 +5,9 @@ class, nodata where it was and nowhere else.
 """
 
 import csv
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,16 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 
 from salakseg.errors import InputError
+from salakseg.files import claims_in
 from salakseg.imagery.photo import read_photo
 from salakseg.imagery.raster import open_image
 from salakseg.mapping.predict import Prediction, predict
 from salakseg.model.weights import Model, save_model
 from tests.mapping.samples import GEO, MAPPING, coloured, png, striped
+from tests.processes import ended, started
 from tests.rasters import write_tiff
 
+SAMPLES = Path(__file__).parents[1] / "samples" / "dubai"
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
@@ -296,3 +302,37 @@ def check_grid_and_nodata(result: Prediction) -> None:
         missing = (bands == image.nodata).all(axis=0)
         expected = np.where(missing, 255, bands.argmax(axis=0))
         np.testing.assert_array_equal(classes.read(1), expected)
+
+
+@pytest.mark.slow
+def test_processes_share_the_images_out_and_all_know_all_of_them(
+    tiny: Model, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "tiny.pth", tiny)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for source in sorted((SAMPLES / "images").glob("*.jpg"))[:5]:
+        shutil.copy(source, photos)
+    words = [str(photos), "--model", str(tmp_path / "tiny.pth"), "--device", "cpu"]
+    alone = predict([photos], model=tmp_path / "tiny.pth", out="alone", device="cpu")
+    outputs = [out for code, out in ended(started(2, "-m", "salakseg", "predict", *words))]
+    assert outputs[0].count(" → ") == 5 and outputs[1] == ""
+    assert "5 maps" in outputs[0] and outputs[0].count("Next: ") == 1
+    for one in alone:
+        for file in (one.classes, one.confidence):
+            with Image.open(file) as here, Image.open(Path("predictions") / file.name) as there:
+                assert np.array_equal(here, there)
+
+    # Without a launcher: one is with another process, which is killed.
+    with claims_in(Path("plain")) as claims:
+        assert claims.take(alone[1].image.stem)
+        command = [sys.executable, "-m", "salakseg", "predict", *words, "--out", "plain"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+        assert process.stdout is not None
+        lines = [next(process.stdout)]
+        while "1 images are with other processes" not in lines[-1]:
+            lines.append(next(process.stdout))
+        assert not (Path("plain") / alone[1].classes.name).exists()
+    rest = process.communicate()[0]
+    assert process.returncode == 0 and "5 maps" in rest
+    assert (Path("plain") / alone[1].classes.name).exists()
