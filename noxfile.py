@@ -22,7 +22,7 @@ def lowest(session: nox.Session) -> None:
     project = nox.project.load_toml("pyproject.toml")["project"]
     constraints = Path(session.create_tmp()) / "lowest.txt"
     lines = []
-    for line in project["dependencies"] + project["optional-dependencies"]["wandb"]:
+    for line in project["dependencies"]:
         requirement = Requirement(line)
         (version,) = (one.version for one in requirement.specifier if one.operator == ">=")
         lines.append(f"{requirement.name}=={version}\n")

@@ -3,6 +3,7 @@
 Each command of `salakseg` is one function here, with the command's options as its arguments:
 `patchify`, `index`, `shard`, `train`, `evaluate` (the command `eval`), `predict`, `assess_plan`
 (`assess plan`), `assess_score` (`assess score`), `suggest`, `doctor`, `checkpoints` and `demo`.
+`webdataset` gives the shards to a loop of one's own.
 """
 
 from importlib import import_module
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from salakseg.data.index import index
     from salakseg.data.patchify import patchify
     from salakseg.data.shards_pack import shard
+    from salakseg.data.webdataset_samples import webdataset
     from salakseg.demonstration.demo import demo
     from salakseg.evaluation.evaluate import evaluate
     from salakseg.mapping.predict import predict
@@ -39,6 +41,7 @@ __all__ = [
     "shard",
     "suggest",
     "train",
+    "webdataset",
 ]
 
 # Loaded on first use: `import salakseg` and `salakseg --help` must not import torch.
@@ -56,6 +59,7 @@ _HOMES = {
     "doctor": "salakseg.training.doctor",
     "checkpoints": "salakseg.training.saved_files",
     "demo": "salakseg.demonstration.demo",
+    "webdataset": "salakseg.data.webdataset_samples",
 }
 
 

@@ -132,7 +132,27 @@ ZonesLayer = Annotated[
         rich_help_panel=MORE,
     ),
 ]
-ShardsDir = Annotated[Path, typer.Option(help="Shards made by salakseg shard.")]
+ShardsDir = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER_OR_URL",
+        help="Shards made by salakseg shard; s3://, gs://, az://, hf://, https:// too.",
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where shards of a URL are kept. [default: in the user's caches]",
+        rich_help_panel=MACHINE,
+    ),
+]
+CacheSize = Annotated[
+    float | None,
+    typer.Option(
+        help="Gigabytes of it. [default: 50, at most half of the disk's room]",
+        rich_help_panel=MACHINE,
+    ),
+]
 BareGenerator = Annotated[
     str | None,
     typer.Option("--generator", help="Network of a bare state dict.", rich_help_panel=BARE),
@@ -381,7 +401,7 @@ def _with_options_of_a_run(command: Callable[..., None]) -> Callable[..., None]:
 @app.command(cls=Command, epilog="Example: salakseg train --batch-size 16")
 @_with_options_of_a_run
 def train(
-    shards_dir: ShardsDir = Path("shards"),
+    shards_dir: ShardsDir = "shards",
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Where models go.", rich_help_panel=FILES)
     ] = Path("checkpoints"),
@@ -416,6 +436,8 @@ def train(
             rich_help_panel=MACHINE,
         ),
     ] = None,
+    cache_dir: CacheDir = None,
+    cache_size: CacheSize = None,
     device: Device = "auto",
     deterministic: Annotated[
         bool,
@@ -462,6 +484,8 @@ def train(
         overwrite=overwrite,
         keep_checkpoints=keep_checkpoints,
         num_workers=num_workers,
+        cache_dir=cache_dir,
+        cache_size=cache_size,
         device=device,
         deterministic=deterministic,
         wandb_mode="disabled" if no_wandb else wandb_mode,
@@ -494,7 +518,7 @@ def evaluate(
             "--leak-check", help="Score patches whose base image is in training on their own."
         ),
     ] = False,
-    shards_dir: ShardsDir = Path("shards"),
+    shards_dir: ShardsDir = "shards",
     split: Annotated[str, typer.Option(help="Which patches of the shards: val, test.")] = "val",
     data: Annotated[
         Path | None, typer.Option(help="Score on full images here (images/ and masks/) instead.")
@@ -506,6 +530,8 @@ def evaluate(
     num_workers: Annotated[
         int, typer.Option(help="Threads that read ahead.", rich_help_panel=MACHINE)
     ] = 0,
+    cache_dir: CacheDir = None,
+    cache_size: CacheSize = None,
     device: Device = "auto",
     amp: Amp = None,
     generator: BareGenerator = None,
@@ -531,6 +557,8 @@ def evaluate(
         out=out,
         batch_size=batch_size,
         num_workers=num_workers,
+        cache_dir=cache_dir,
+        cache_size=cache_size,
         device=device,
         amp=amp,
         generator=generator,
@@ -690,7 +718,7 @@ def suggest(
         Strategy, typer.Option(help="The others are there to compare with.")
     ] = Strategy.coverage,
     index_dir: Annotated[Path, typer.Option(help="Index made by salakseg index.")] = Path("index"),
-    shards_dir: ShardsDir = Path("shards"),
+    shards_dir: ShardsDir = "shards",
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("suggestions"),
     batch_size: Annotated[
         int | None,
@@ -699,6 +727,8 @@ def suggest(
     num_workers: Annotated[
         int, typer.Option(help="Threads that read ahead.", rich_help_panel=MACHINE)
     ] = 0,
+    cache_dir: CacheDir = None,
+    cache_size: CacheSize = None,
     device: Device = "auto",
     amp: Amp = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
@@ -721,6 +751,8 @@ def suggest(
         encoder_weights=encoder_weights,
         batch_size=batch_size,
         num_workers=num_workers,
+        cache_dir=cache_dir,
+        cache_size=cache_size,
         device=device,
         amp=amp,
         seed=seed,

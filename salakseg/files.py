@@ -264,12 +264,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def require_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Raise `WorkError` unless the disk that holds `folder` has `needed` bytes free."""
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free on the disk that holds `folder`, or would."""
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    return shutil.disk_usage(existing).free
+
+
+def require_disk_space(folder: Path, needed: int, what: str) -> None:
+    """Raise `WorkError` unless the disk that holds `folder` has `needed` bytes free."""
+    free = free_bytes(folder)
     if free < needed:
         raise WorkError(
             f"{folder}: {what} needs {format_bytes(needed)}, the disk has {format_bytes(free)} "

@@ -31,6 +31,9 @@ class Order:
         sizes: int64 (N,), bytes of each row.
         seed, stream: key of the draws.
         repeats: int64 (N,), how often each row stands in an epoch; None is once.
+
+    Attributes:
+        epoch: number of an epoch → its rows in their order, int64 (N,).
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Order:
         self.blocks = blocks[self.rows]
         self.block_sizes = np.bincount(blocks, weights=sizes).astype(np.int64)
         self.seed, self.stream = seed, stream
-        self._epoch = lru_cache(maxsize=2)(self._order_epoch)
+        self.epoch = lru_cache(maxsize=2)(self._order_epoch)
 
     def __len__(self) -> int:
         """N, the entries of an epoch."""
@@ -64,7 +67,7 @@ class Order:
         """Rows at the given positions."""
         epochs, places = np.divmod(positions, len(self))
         return np.array(
-            [self._epoch(int(e))[p] for e, p in zip(epochs, places, strict=True)], np.int64
+            [self.epoch(int(e))[p] for e, p in zip(epochs, places, strict=True)], np.int64
         )
 
 

@@ -6,7 +6,10 @@ and `manifest.json`, written last: shards without one are unfinished. `shards_pa
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMapping
+from salakseg.data.bucket import Bucket, is_url
+from salakseg.data.remote_tars import RemoteTars
 from salakseg.errors import InputError
-from salakseg.files import require_folder, sha256_of
+from salakseg.files import require_folder
 
 SHARDS_FORMAT = "salakseg-shards-1"
 # Names of the tars by what `index` calls a patch.
@@ -33,7 +38,7 @@ class Shards:
     """What a `shards/` folder holds.
 
     Attributes:
-        folder: where the tars are.
+        folder: where the tars are; of a URL its text.
         mapping: the classes.
         patch_size: side in pixels that every batch has; smaller patches are padded to it.
         pixel_size: metres on the ground, None where not known.
@@ -45,9 +50,10 @@ class Shards:
             cut from; None where they had 8 bits, or it is not known.
         apart_pixels: what lies between training and validation where both are of the same base
             images (`index --split-by area`); None of other splits.
+        tars: reads those behind a URL; None of a folder.
     """
 
-    folder: Path
+    folder: Path | str
     mapping: ClassMapping
     patch_size: int
     pixel_size: float | None
@@ -55,6 +61,7 @@ class Shards:
     fingerprint: str
     white_level: int | None = None
     apart_pixels: int | None = None
+    tars: RemoteTars | None = field(default=None, repr=False, compare=False)
 
     def split(self, split: str) -> pd.DataFrame:
         """The samples of one split, numbered from 0."""
@@ -66,55 +73,127 @@ class Shards:
         return samples[columns].fillna(0).to_numpy(np.int64)
 
 
-def read_shards(folder: Path = Path("shards")) -> Shards:
+def read_shards(
+    where: Path | str = "shards",
+    cache_dir: Path | str | None = None,
+    cache_size: float | None = None,
+) -> Shards:
     """Read and check the description of shards. The tars' sizes are checked here, the content of
     each sample by its CRC when it is read.
 
+    Args:
+        where: a folder, or the URL of one: s3://, gs://, az://, hf://, https://, ….
+        cache_dir: where what comes from a URL is kept; None: in the user's folder for caches.
+        cache_size: gigabytes of it; None: 50, at most half of what the disk has.
+
     Raises:
         InputError: no shards, unfinished ones, a tar that is missing or cut off, a damaged
-            description.
+            description; a URL that cannot be read.
+        WorkError: the URL does not answer; no room for the cache.
     """
-    require_folder(folder, "pack the patches first: salakseg shard")
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.exists():
-        raise InputError(f"{folder}: no finished shards (no manifest.json); run salakseg shard")
-    manifest = read_manifest(manifest_path)
-    if manifest.get("format") != SHARDS_FORMAT:
-        raise InputError(f"{manifest_path}: not written by this program; run salakseg shard")
+    place = _place(where)
+    manifest = _manifest_of(place)
+    again, anew = "salakseg shard packs it again", "run salakseg shard --overwrite"
+    if isinstance(place, Bucket):
+        again, anew = "upload it again", "upload what salakseg shard wrote again"
     try:
-        for entry in manifest["shards"]:
-            tar = folder / entry["name"]
-            size = tar.stat().st_size if tar.exists() else -1
-            if size != entry["bytes"]:
+        entries = manifest["shards"]
+        for entry, size in zip(entries, place.sizes([one["name"] for one in entries]), strict=True):
+            if size is not None and size != entry["bytes"]:
                 state = "missing" if size < 0 else f"{size} bytes long, not {entry['bytes']}"
-                raise InputError(f"{tar}: {state}; salakseg shard packs it again")
-        table = folder / "samples.csv"
-        if sha256_of(table) != manifest["samples_sha256"]:
-            raise InputError(f"{table}: damaged; run salakseg shard --overwrite")
+                raise InputError(f"{place.shown(entry['name'])}: {state}; {again}")
+        table = place.read("samples.csv")
+        if sha256(table).hexdigest() != manifest["samples_sha256"]:
+            raise InputError(f"{place.shown('samples.csv')}: damaged; {anew}")
         text = dict.fromkeys(("shard", "key", "split", "folder", "base_image"), "str")
-        samples = pd.read_csv(table, dtype=text, keep_default_na=False, na_values=[""])
+        samples = pd.read_csv(BytesIO(table), dtype=text, keep_default_na=False, na_values=[""])
+        tars = None
+        if isinstance(place, Bucket):
+            kept = None if cache_dir is None else Path(cache_dir)
+            checksums = {entry["name"]: entry["sha256"] for entry in entries}
+            tars = RemoteTars(place, checksums, samples, kept, cache_size)
         return Shards(
-            folder,
-            ClassMapping.from_plain(manifest["classes"], str(manifest_path)),
+            str(place) if isinstance(place, Bucket) else Path(where),
+            ClassMapping.from_plain(manifest["classes"], place.shown("manifest.json")),
             int(manifest["patch_size"]),
             manifest["pixel_size"],
             samples,
             manifest["fingerprint"],
             manifest.get("white_level"),
             manifest.get("apart_pixels"),
+            tars,
         )
     except (KeyError, TypeError, OSError) as error:
+        raise InputError(f"{place.shown('manifest.json')}: damaged ({error}); {anew}") from error
+
+
+def tars_of(where: Path | str, split: str) -> list[str]:
+    """Path or URL of each tar of a split; raises as `read_shards`, and where it has none."""
+    place = _place(where)
+    entries = _manifest_of(place)["shards"]
+    names = [entry["name"] for entry in entries if entry["split"] == split]
+    if not names:
+        there = ", ".join(dict.fromkeys(entry["split"] for entry in entries))
+        raise InputError(f"{place}: has no split {split!r}; it has {there}")
+    return [place.path(name) for name in names]
+
+
+def _place(where: Path | str) -> "Bucket | _Folder":
+    return Bucket(str(where)) if is_url(where) else _Folder(Path(where))
+
+
+def _manifest_of(place: "Bucket | _Folder") -> dict[str, Any]:
+    path = place.shown("manifest.json")
+    try:
+        manifest = _parsed(place.read("manifest.json"), path)
+    except FileNotFoundError as error:
         raise InputError(
-            f"{manifest_path}: damaged ({error}); run salakseg shard --overwrite"
+            f"{place}: no finished shards (no manifest.json); run salakseg shard"
+            + (", and upload all that it writes" if isinstance(place, Bucket) else "")
         ) from error
+    if manifest.get("format") != SHARDS_FORMAT:
+        raise InputError(f"{path}: not written by this program; run salakseg shard")
+    return manifest
+
+
+class _Folder:
+    """A folder that is here, with what `Bucket` has of one that is elsewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = require_folder(path, "pack the patches first: salakseg shard")
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def shown(self, name: str) -> str:
+        """What messages call a file of it."""
+        return str(self._path / name)
+
+    path = shown
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        return (self._path / name).read_bytes()
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Bytes of each file, -1 where there is none."""
+        paths = [self._path / name for name in names]
+        return [path.stat().st_size if path.exists() else -1 for path in paths]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The content of a manifest.json; `InputError` where it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return _parsed(path.read_bytes(), str(path))
+    except OSError as error:
         raise InputError(f"{path}: damaged ({error}); run salakseg shard --overwrite") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged; run salakseg shard --overwrite")
-    return content
+
+
+def _parsed(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{where}: damaged ({error}); run salakseg shard --overwrite") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{where}: damaged; run salakseg shard --overwrite")
+    return manifest

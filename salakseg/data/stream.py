@@ -7,16 +7,15 @@ Threads read and decode ahead, whole batches, and give them in order; decoding l
 they give is uint8, with what `augment` makes its views from: draws keyed by each sample's position.
 """
 
-import os
 import threading
 import zlib
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from io import FileIO
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.augment import plan
-from salakseg.data.order import BLOCK_BYTES, Order, blocks_of, repeats_for_rare_classes
+from salakseg.data.local_tars import LocalTars
+from salakseg.data.order import Order, blocks_of, repeats_for_rare_classes
 from salakseg.data.patch_decoder import decoded_image, decoded_mask
 from salakseg.data.shards import Shards
 from salakseg.data.workers import cores, require_workers
@@ -33,16 +33,11 @@ from salakseg.distributed import local_world_size
 from salakseg.errors import InputError
 from salakseg.imagery.nodata import filled
 
-OPEN_SHARDS = 128
-# Blocks that the system was asked to read ahead of time: those of some windows.
-BLOCKS_REMEMBERED = 256
 # Batches that each thread reads ahead.
 AHEAD = 2
 MOST_THREADS = 4
 PLACE = ("offset", "bytes", "crc")
 LABELED, UNLABELED = "labeled", "unlabeled"
-# Not on Windows: there a file has one place, so one thread at a time reads.
-READS_AT_PLACES = hasattr(os, "preadv") and hasattr(os, "posix_fadvise")
 
 
 @dataclass
@@ -105,12 +100,20 @@ class Patches:
                     [f"{part}_{what}" for part in ("image", "mask") for what in PLACE]
                 ].to_numpy(np.int64),
             )
-        self._files: OrderedDict[str, FileIO] = OrderedDict()
-        self._blocks: OrderedDict[tuple[str, int], None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._tars = shards.tars or LocalTars(Path(shards.folder))
+        # Set while nobody waits for what is being read.
+        self.stopping = threading.Event()
+
+    def follow(self, name: str, epoch: Callable[[int], NDArray[np.int64]], start: int) -> None:
+        """Have fetched ahead what is going to be read: number of an epoch → rows in their turn,
+        from the position `start` on."""
+        shards, _, places = self.tables[name]
+        self._tars.follow(self, name, shards, places[:, 0], epoch, start)
 
     def read_all(self, request: Request) -> dict[str, Batch]:
         """A `Batch` for each (name, rows, positions) of the request, by name."""
+        for name, _, positions in request:
+            self._tars.reached(self, name, positions)
         return {name: self.read(name, rows, positions) for name, rows, positions in request}
 
     def read(
@@ -129,7 +132,7 @@ class Patches:
         with_masks = bool((places[rows, 4] > 0).all())
         masks = np.full((len(rows), size, size), IGNORE_INDEX, np.uint8)
         for i, row in enumerate(rows.tolist()):
-            where = f"{self.folder / shards[row]}, {keys[row]}"
+            where = f"{self.folder}/{shards[row]}, {keys[row]}"
             image = decoded_image(self._content(shards[row], where, places[row, :3]), where)
             height, width = image.shape[1:]
             images[i, :, :height, :width] = image[:3]
@@ -150,47 +153,21 @@ class Patches:
 
     def _content(self, shard: str, where: str, place: NDArray[np.int64]) -> bytearray:
         offset, length, crc = place.tolist()
-        try:
-            content = self._read_at(shard, offset, length)
-        except OSError as error:
-            raise InputError(f"{where}: cannot be read ({error.strerror})") from error
-        if len(content) != length or zlib.crc32(content) != crc:
+
+        def read() -> bytearray | None:
+            """None where it is not what it was."""
+            try:
+                content = self._tars.read_at(shard, offset, length, self.stopping)
+            except OSError as error:
+                raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+            return content if len(content) == length and zlib.crc32(content) == crc else None
+
+        content = read()
+        if content is None and self._tars.renew(shard, offset):
+            content = read()
+        if content is None:
             raise InputError(f"{where}: damaged; salakseg shard finds and packs damaged shards")
         return content
-
-    def _read_at(self, shard: str, offset: int, length: int) -> bytearray:
-        """Bytes of a shard, fewer where it ends before."""
-        # bytearray: torch wants memory that it may write to.
-        content = bytearray(length)
-        left = memoryview(content)
-        with self._lock:
-            # While this name holds it, it is not closed, whoever's turn it is in `_files`.
-            file = self._open(shard)
-            block = shard, offset // BLOCK_BYTES
-            known = block in self._blocks
-            self._blocks[block] = None
-            if len(self._blocks) > BLOCKS_REMEMBERED:
-                self._blocks.popitem(last=False)
-            # Network and FUSE file systems may give less than they were asked for.
-            while not READS_AT_PLACES and left:
-                file.seek(offset + length - len(left))
-                if not (count := file.readinto(left)):
-                    break
-                left = left[count:]
-        if READS_AT_PLACES:
-            if not known:  # all of the block is wanted soon, at random places: as one long read
-                start = block[1] * BLOCK_BYTES
-                os.posix_fadvise(file.fileno(), start, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
-            while left and (count := os.preadv(file.fileno(), [left], offset + length - len(left))):
-                left = left[count:]
-        return content[: length - len(left)]
-
-    def _open(self, shard: str) -> FileIO:
-        file = self._files.pop(shard, None) or FileIO(self.folder / shard)
-        self._files[shard] = file
-        if len(self._files) > OPEN_SHARDS:
-            self._files.popitem(last=False)
-        return file
 
 
 def reader_threads(given: int | None, device: torch.device) -> int:
@@ -211,13 +188,18 @@ ReadAll = Callable[[Request], dict[str, Batch]]
 
 
 def _batches(
-    read_all: ReadAll, requests: Iterable[Request], num_workers: int, pin_memory: bool
+    read_all: ReadAll,
+    requests: Iterable[Request],
+    num_workers: int,
+    pin_memory: bool,
+    stopping: threading.Event,
 ) -> Generator[dict[str, Batch]]:
     """What is requested, in order; 0 workers read in the thread that asks."""
     if num_workers == 0:
         for request in requests:
             yield _read(read_all, request, pin_memory)
         return
+    stopping.clear()
     card = torch.cuda.current_device() if pin_memory else None
     threads = ThreadPoolExecutor(num_workers, "reader", _begin_on, (card,))
     ahead: deque[Future[dict[str, Batch]]] = deque()
@@ -229,6 +211,7 @@ def _batches(
         while ahead:
             yield ahead.popleft().result()
     finally:
+        stopping.set()
         threads.shutdown(cancel_futures=True)
 
 
@@ -268,7 +251,10 @@ def read_split(
     parts = [rows[start : start + batch_size] for start in starts]
     requests = [[(split, part, part)] for part in parts]
     patches = Patches(shards, {split: split})
-    with closing(_batches(patches.read_all, requests, num_workers, pin_memory)) as batches:
+    patches.follow(split, lambda epoch: rows if epoch == 0 else rows[:0], 0)
+    with closing(
+        _batches(patches.read_all, requests, num_workers, pin_memory, patches.stopping)
+    ) as batches:
         for batch in batches:
             yield batch[split]
 
@@ -348,12 +334,19 @@ class TrainingStream:
                 name,
                 repeats,
             )
+            self._patches.follow(name, self._orders[name].epoch, self.positions[name])
 
     def __iter__(self) -> Generator[tuple[Batch, Batch | None]]:
         """From `positions` on; close it to end the threads."""
         requests = self._requests(dict(self.positions))
         with closing(
-            _batches(self._read_all, requests, self._num_workers, self._pin_memory)
+            _batches(
+                self._read_all,
+                requests,
+                self._num_workers,
+                self._pin_memory,
+                self._patches.stopping,
+            )
         ) as batches:
             for batch in batches:
                 for name, size in self._sizes.items():

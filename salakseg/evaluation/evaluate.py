@@ -45,13 +45,15 @@ def evaluate(
     *,
     against: Path | str | Sequence[Path | str] = (),
     leak_check: bool = False,
-    shards_dir: Path | str = Path("shards"),
+    shards_dir: Path | str = "shards",
     split: str = "val",
     data: Path | str | None = None,
     out: Path | str = Path("eval"),
     device: str = "auto",
     batch_size: int = 16,
     num_workers: int = 0,
+    cache_dir: Path | str | None = None,
+    cache_size: float | None = None,
     generator: str | None = None,
     class_mapping: Path | str | None = None,
     amp: bool | None = None,
@@ -63,7 +65,7 @@ def evaluate(
             All but the comparison is about the first.
         against: a model or several to compare with, on the same patches.
         leak_check: score the patches whose base image is in training apart from the others.
-        shards_dir: folder that `salakseg shard` wrote.
+        shards_dir, cache_dir, cache_size: what `shard` wrote, as `read_shards` takes them.
         split: which of its patches: train, val or test.
         data: a folder with `images/` and `masks/` of any size, to score on instead of the shards.
         generator: the network's name, for a bare state dict only.
@@ -81,7 +83,7 @@ def evaluate(
         WorkError: out of GPU memory.
     """
     begun = time.perf_counter()
-    shards_dir, out = Path(shards_dir), Path(out)
+    out = Path(out)
     data, class_mapping = (None if path is None else Path(path) for path in (data, class_mapping))
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: must be 1 or more")
@@ -105,8 +107,8 @@ def evaluate(
     source: ScoredSource
     reading: ClassMapping | None
     if data is None:
-        source = ShardSplit(read_shards(shards_dir), split)
-        reading, where = given or source.mapping, str(shards_dir)
+        source = ShardSplit(read_shards(shards_dir, cache_dir, cache_size), split)
+        reading, where = given or source.mapping, source.facts["shards"]
         first = load_model(paths[0], target, generator, reading)
     else:
         own = data / "class_mapping.csv"

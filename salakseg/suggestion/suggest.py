@@ -81,7 +81,7 @@ class Suggestions:
 def suggest(
     *,
     index_dir: Path | str = Path("index"),
-    shards_dir: Path | str = Path("shards"),
+    shards_dir: Path | str = "shards",
     model: Path | str | None = None,
     out: Path | str = Path("suggestions"),
     count: int = 10,
@@ -92,6 +92,8 @@ def suggest(
     encoder_weights: str | None = None,
     batch_size: int | None = None,
     num_workers: int = 0,
+    cache_dir: Path | str | None = None,
+    cache_size: float | None = None,
     device: str = "auto",
     amp: bool | None = None,
     seed: int = 0,
@@ -99,7 +101,8 @@ def suggest(
     """Rank what has no mask yet by what a mask of it would add.
 
     Args:
-        index_dir, shards_dir: what `index` and `shard` wrote.
+        index_dir: what `index` wrote.
+        shards_dir, cache_dir, cache_size: what `shard` wrote, as `read_shards` takes them.
         model: model file, or its name in `checkpoints/`; None: checkpoints/best_model.pth if it is
             there and neither `generator` nor `encoder_weights` is given.
         out: where the results and the features go.
@@ -130,7 +133,7 @@ def suggest(
             raise InputError(f"--{name} {value}: choose one of {', '.join(known)}")
     if out.exists():
         require_folder(out, "--out takes a folder")
-    shards = read_shards(Path(shards_dir))
+    shards = read_shards(shards_dir, cache_dir, cache_size)
     index = read_index(Path(index_dir))
     what = ("photo", "photos") if unit == "base" else ("patch", "patches")
     units = units_of(pool_of(shards), unit)

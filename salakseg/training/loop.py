@@ -94,13 +94,15 @@ LOG_EVERY = 100
 
 def train(
     *,
-    shards_dir: Path | str = Path("shards"),
+    shards_dir: Path | str = "shards",
     checkpoint_dir: Path | str = Path("checkpoints"),
     resume: bool = False,
     restore_from: Path | str | None = None,
     overwrite: bool = False,
     keep_checkpoints: int | None = None,
     num_workers: int | None = None,
+    cache_dir: Path | str | None = None,
+    cache_size: float | None = None,
     device: str = "auto",
     deterministic: bool = True,
     wandb_mode: str | None = None,
@@ -110,7 +112,7 @@ def train(
     """Train S4GAN, or its labelled part alone, on the patches of `shards_dir`.
 
     Args:
-        shards_dir: what `shard` wrote.
+        shards_dir, cache_dir, cache_size: what `shard` wrote, as `read_shards` takes them.
         checkpoint_dir: where models and checkpoints go.
         resume: go on from the newest whole checkpoint in `checkpoint_dir`.
         restore_from: go on from this full checkpoint; or start at iteration 0 with the weights of
@@ -145,7 +147,7 @@ def train(
         del given["batch_size"]
     elif "batch_size" in given:
         given["batch_size"] = whole_number(given["batch_size"])
-    shards_dir, checkpoint_dir = Path(shards_dir), Path(checkpoint_dir)
+    checkpoint_dir = Path(checkpoint_dir)
     restore_from = None if restore_from is None else Path(restore_from)
 
     if resume and restore_from is not None:
@@ -166,7 +168,7 @@ def train(
 
         # Data.
         processes = world_size()
-        shards = read_shards(shards_dir)
+        shards = read_shards(shards_dir, cache_dir, cache_size)
         if checkpoint is not None:
             require_same_run(checkpoint, shards)
         require_classes(shards)

@@ -1,14 +1,15 @@
 """A run on Weights & Biases: rows of log.csv and timing.csv, scores and pictures in.
 
-It never costs the run: without the package or a login there is one line, and any error of wandb is
-one warning, after which it is off. log.csv and curves.png are written all the same. wandb's files
-go into `wandb/` of the working folder (or $WANDB_DIR).
+It never costs the run: without a login there is one line, and any error of wandb is one warning,
+after which it is off. log.csv and curves.png are written all the same. wandb's files go into
+`wandb/` of the working folder (or $WANDB_DIR).
 
 The x axis of every chart is `iteration`, so that what a resumed run does again lies where it lay. A
 resumed run goes on under its id. Offline that cannot be: there it is a new run in the same group,
 which is named by the first run's id.
 """
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ PROJECT = "salakseg"
 # not uploaded by then stays in wandb/ and can be synced.
 START_SECONDS, FINISH_SECONDS = 30, 60
 PICTURES, CELL = 4, 256
+LOGGED_OUT = "W&B: not logged in (wandb login), local logs only"
 
 # Columns of log.csv and timing.csv → names on W&B.
 NAMES = {
@@ -79,11 +81,14 @@ class Tracker:
         """
         if mode == "disabled":
             return
+        if mode is None and not _used_here():
+            console.print(LOGGED_OUT)
+            return
         try:
             import wandb
         except ModuleNotFoundError:
             if mode is not None:
-                console.print("W&B: not installed, local logs only; pip install salakseg[wandb]")
+                console.print("W&B: not installed, local logs only; pip install wandb")
             return
         except Exception as error:  # a broken installation
             return self._give_up(error)
@@ -94,7 +99,7 @@ class Tracker:
             if mode == "disabled":
                 return
             if mode != "offline" and not _logged_in():
-                console.print("W&B: not logged in (wandb login), local logs only")
+                console.print(LOGGED_OUT)
                 return
             project = project or settings.project or PROJECT
             if mode == "offline":
@@ -203,6 +208,16 @@ class Tracker:
         if self._folder is not None:
             text += f". What was recorded can be uploaded with: wandb sync {self._folder}"
         console.print(text)
+
+
+def _used_here() -> bool:
+    """Whether anything says that wandb is used: to ask itself takes a second and a process."""
+    home = Path.home()
+    logins = (Path(os.environ.get("NETRC") or home / ".netrc"), home / "_netrc")
+    settings = (home / ".config" / "wandb" / "settings", Path("wandb", "settings"))
+    return any(path.exists() for path in (*logins, *settings)) or any(
+        name.startswith("WANDB_") for name in os.environ
+    )
 
 
 def _logged_in() -> bool:

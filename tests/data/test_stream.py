@@ -1,5 +1,4 @@
 import io
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -203,33 +202,6 @@ def test_how_many_threads_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader_threads(None, gpu) == 1
     with pytest.raises(InputError, match="--num-workers -1"):
         reader_threads(-1, cpu)
-
-
-@pytest.mark.skipif(not hasattr(os, "preadv"), reason="reads as on Windows anyway")
-@pytest.mark.parametrize("at_places", [True, False])
-def test_a_file_system_that_gives_less_than_it_was_asked_for(
-    shards: Shards, monkeypatch: pytest.MonkeyPatch, at_places: bool
-) -> None:
-    expected = list(read_split(shards, "val", 5))
-    original, calls = os.preadv, 0
-
-    def short(file: int, buffers: list[memoryview], offset: int) -> int:
-        nonlocal calls
-        calls += 1
-        return original(file, [buffers[0][:1000]], offset)
-
-    class ShortFile(io.FileIO):
-        def readinto(self, buffer: Any) -> int:
-            nonlocal calls
-            calls += 1
-            return super().readinto(memoryview(buffer)[:1000]) or 0
-
-    monkeypatch.setattr(os, "preadv", short)
-    monkeypatch.setattr(stream_module, "FileIO", ShortFile)
-    monkeypatch.setattr(stream_module, "READS_AT_PLACES", at_places)  # Windows cannot
-    for batch, other in zip(read_split(shards, "val", 5, num_workers=3), expected, strict=True):
-        assert torch.equal(batch.images, other.images)
-    assert calls > 18 * 2 * 2
 
 
 # Transparency

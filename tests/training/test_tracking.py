@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from salakseg.data.shards import Shards
 from salakseg.metrics import scores
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model
+from salakseg.training import tracking
 from salakseg.training.tracking import Tracker, prediction_sheet
 
 wandb = pytest.importorskip("wandb")
@@ -200,6 +202,24 @@ def test_without_a_login_there_is_one_line(
     assert capsys.readouterr().out == "W&B: not logged in (wandb login), local logs only\n"
     assert tracker.run_id == "abc"
     assert not Path("wandb").exists()
+
+
+def test_where_nobody_uses_it_it_is_not_even_imported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [n for n in os.environ if n.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(tracking, "_logged_in", lambda: pytest.fail("asked"))
+    Tracker().start(OPTIONS)
+    assert capsys.readouterr().out == "W&B: not logged in (wandb login), local logs only\n"
+    (tmp_path / ".netrc").touch()
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setattr(tracking, "_logged_in", lambda: False)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    Tracker().start(OPTIONS, mode="online")
+    assert capsys.readouterr().out.startswith("W&B: not installed")
+    assert tracking._used_here()
 
 
 def use(tracker: Tracker) -> None:

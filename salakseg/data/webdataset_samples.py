@@ -1,0 +1,55 @@
+"""shards/ for a loop of one's own: webdataset's pipeline, its samples decoded as here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+import webdataset as wds
+from torch import Tensor
+from webdataset.gopen import gopen_schemes
+
+from salakseg.data.bucket import PACKAGES
+from salakseg.data.patch_decoder import decoded_image, decoded_mask
+from salakseg.data.shards import tars_of
+
+# Here, so that it holds in the workers of a DataLoader too, which import this to decode.
+for protocol in PACKAGES:
+    gopen_schemes.setdefault(protocol, lambda url, *_, **__: fsspec.open(url).open())
+
+Sample = tuple[Tensor, Tensor | None, dict[str, Any]]
+
+
+def webdataset(shards_dir: Path | str = "shards", split: str = "train") -> wds.WebDataset:
+    """The patches of a split, by `webdataset.WebDataset`: shuffle, batch and load it as any other.
+
+    Each sample is its image, uint8 (3, H, W); its mask, uint8 (H, W) of class indices and 255 where
+    there is no class, or None; and what is known of it: `key`, `folder`, `base_image`, …. They come
+    as they were packed, shared out among the processes of a run and the workers of a DataLoader.
+
+    Args:
+        shards_dir: what `shard` wrote; a folder or a URL, which webdataset opens by its own means
+            (https:// by curl, gs:// by gsutil; what it has none for, as s3://, by fsspec).
+        split: train, val, test or unlabeled.
+
+    Raises:
+        InputError: no shards, or none of this split.
+    """
+    return wds.WebDataset(
+        tars_of(shards_dir, split),
+        shardshuffle=False,
+        nodesplitter=wds.split_by_node,
+        empty_check=False,  # more workers than tars
+    ).map(decoded_sample)
+
+
+def decoded_sample(sample: dict[str, Any]) -> Sample:
+    """Decode what webdataset reads of a sample."""
+    where = f"{sample['__url__']}, {sample['__key__']}"
+    stored = next(sample[kind] for kind in ("png", "jpg") if kind in sample)
+    image = torch.from_numpy(decoded_image(bytearray(stored), where)[:3])
+    mask = None
+    if "mask.png" in sample:
+        mask = torch.from_numpy(decoded_mask(bytearray(sample["mask.png"]), where))
+    return image, mask, {"key": sample["__key__"], **json.loads(sample["json"])}
