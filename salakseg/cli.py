@@ -114,7 +114,8 @@ Nodata = Annotated[
 Bands = Annotated[
     str | None,
     typer.Option(
-        help="Which bands, as in 1,2,3. [default: red, green, blue by the file, or the first]",
+        help="Which bands, as in 1,2,3 or 1,2,3,5. [default: red, green, blue by the file, or the "
+        "first; of a model of more, by their names]",
         rich_help_panel=SEEN,
     ),
 ]
@@ -306,6 +307,13 @@ def index(
             help="Names of the patches or photos whose masks may be used.", rich_help_panel=SPLIT
         ),
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="More than three, of GeoTIFF patches of other programs, as in 1,2,3,5. [default: "
+            "red, green, blue, or patchify's]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.", rich_help_panel=SPLIT)] = 0,
     num_workers: Workers = None,
     no_cache: Annotated[
@@ -328,6 +336,7 @@ def index(
         block_size=block_size,
         split_file=split_file,
         labeled_list=labeled_list,
+        bands=bands,
         seed=seed,
         num_workers=num_workers,
         cache=not no_cache,

@@ -16,7 +16,7 @@ FLOORS = (
     ("data",),
     ("model", "imagery"),
     ("mask_sets",),
-    ("classes", "device"),
+    ("classes", "device", "band_set"),
     ("grey_masks",),
     ("mask_meaning",),
     ("masks",),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from salakseg.assessment.class_maps import ClassMap
+from salakseg.band_set import BandSet
 from salakseg.errors import InputError
 from salakseg.imagery.bands import checked_bands
 from salakseg.imagery.drawing import Picture, scale_bar
@@ -66,13 +67,14 @@ def open_image_of(one: ClassMap, image: Input) -> Iterator[ImageSource]:
         InputError: it cannot be read, or is of another size than the map.
     """
     options = one.options
-    bands = options.get("bands")
+    bands, several = options.get("bands"), options.get("band_set")
     with open_input(
         image,
         options.get("nodata"),
         None if bands is None else checked_bands(bands),
         True,
         options.get("white_level"),
+        None if several is None else BandSet.from_plain(several),
     ) as source:
         if (source.height, source.width) != (one.source.height, one.source.width):
             raise InputError(
@@ -112,6 +114,7 @@ def _around(source: ImageSource, row: int, column: int, reach: int) -> Picture:
     height = min(source.height, top + reach) - first_row
     width = min(source.width, left + reach) - first_column
     pixels, valid = source.read(first_row, first_column, height, width)
+    pixels = source.shown(pixels)
     down, across = first_row - top, first_column - left
     if not valid.all():
         pixels = np.where(valid[..., None], pixels, np.uint8(BEYOND))

@@ -7,6 +7,7 @@ So a view does not depend on workers or on its neighbours – but for CutMix, wh
 next sample of the batch – and a GPU gets all of it in one copy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,13 +93,13 @@ def weak_view(
     interpolated bilinearly, the others take the nearest value.
 
     Args:
-        images: uint8 (B, 3, P, P).
+        images: uint8 (B, C, P, P).
         masks: uint8 (B, P, P), or None: no pixel has a class.
         valid: bool (B, P, P).
         plan: float32 (B, 22), on the device.
 
     Returns:
-        float32 (B, 3, P, P) in [0, 1]; uint8 (B, P, P), class indices or 255; bool (B, P, P).
+        float32 (B, C, P, P) in [0, 1]; uint8 (B, P, P), class indices or 255; bool (B, P, P).
     """
     grid = functional.affine_grid(
         plan[:, WEAK].view(-1, 2, 3), list(images.shape), align_corners=False
@@ -113,13 +114,19 @@ def weak_view(
     return view, layers[:, 0].to(torch.uint8), layers[:, 1].bool()
 
 
-def color_view(images: Tensor, plan: Tensor, strength: float = 1.0) -> Tensor:
+def color_view(
+    images: Tensor, plan: Tensor, strength: float = 1.0, colours: Sequence[int] | None = (0, 1, 2)
+) -> Tensor:
     """Brightness, contrast, saturation, tint and blur; the strong view's part without geometry.
 
+    Of more than three bands, brightness and blur are of all, contrast is about each one's own mean,
+    and saturation and tint are of red, green and blue.
+
     Args:
-        images: float32 (B, 3, P, P) in [0, 1].
+        images: float32 (B, C, P, P) in [0, 1].
         plan: float32 (B, 22), on the device.
         strength: 1 for the strong view; labelled patches get 0.5.
+        colours: which bands are red, green and blue; None: they are not all there.
 
     Returns:
         The same shape and range.
@@ -131,11 +138,18 @@ def color_view(images: Tensor, plan: Tensor, strength: float = 1.0) -> Tensor:
     )
     tint = 1 + TINT * signed[:, 3:6].view(-1, 3, 1, 1)
     x = images * brightness
-    mean = x.mean((1, 2, 3), keepdim=True)
+    mean = x.mean((1, 2, 3) if x.shape[1] == 3 else (2, 3), keepdim=True)
     x = mean + (x - mean) * contrast
-    red, green, blue = x.split(1, 1)
-    grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    x = (grey + (x - grey) * saturation) * tint
+    if colours is not None:
+        bands = list(x.split(1, 1))
+        red, green, blue = (bands[band] for band in colours)
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+        rgb = x if len(bands) == 3 else torch.cat([red, green, blue], 1)
+        x = (grey + (rgb - grey) * saturation) * tint
+        if len(bands) > 3:
+            for band, one in zip(colours, x.split(1, 1), strict=True):
+                bands[band] = one
+            x = torch.cat(bands, 1)
     chance, sigma = plan[:, BLUR].unbind(1)
     sharp = chance >= BLUR_PROBABILITY * strength
     return _blur(x.clamp(0, 1), sigma.masked_fill(sharp, BLUR_SIGMA[0]))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # Two changes within the clock of the file system (2 s on FAT) leave the same time.
 TOO_NEW = 2_000_000_000  # nanoseconds
 CODE = (
-    *("masks.py", "grey_masks.py", "classes.py", "files.py"),
+    *("masks.py", "grey_masks.py", "classes.py", "files.py", "band_set.py"),
     *("data/image_checks.py", "data/mask_checks.py"),
 )
 FASTEST = 1  # gzip's level
@@ -78,12 +78,16 @@ class CheckCache:
         self._masks_before: dict[str, Any] = {}
 
     def images(
-        self, workers: Workers, names: Sequence[str], beside: Sequence[bool]
+        self,
+        workers: Workers,
+        names: Sequence[str],
+        beside: Sequence[bool],
+        bands: Sequence[int] = (),
     ) -> list[ImageCheck]:
         """As `image_checks.check_images`; `beside`: whether files beside an image may tell
         more of it."""
         items: list[ImageItem] = [
-            (name, told_of(self._data / name) if more else 0)
+            (name, told_of(self._data / name) if more else 0, *bands)
             for name, more in zip(names, beside, strict=True)
         ]
         found = self._look_up(

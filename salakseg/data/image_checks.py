@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,9 @@ MAX_PATCH_PIXELS = 200_000_000
 IMAGES_A_CHUNK, FILES_A_CHUNK = 512, 64
 EXIF_ORIENTATION = 0x0112
 
-# An image: name, and what `told_of` says, 0 where no files beside it may tell anything.
-ImageItem = tuple[str, int]
+# An image: name; what `told_of` says, 0 where no files beside it may tell anything; and the numbers
+# of its bands to take, where more than three are.
+ImageItem = tuple[Any, ...]
 
 
 class ImageCheck(NamedTuple):
@@ -50,7 +51,7 @@ class ImageCheck(NamedTuple):
     last bytes, which hold the checksums of PNG data) and length differ are different files. `note`
     says which rule for odd images applies to this one. `nodata` counts the pixels that are not
     there (transparent, or nodata). `white_level` is what its own 16-bit values keep to,
-    0 for 8 bits.
+    0 for 8 bits. `bands` is the `BandFacts` of one of more than three bands, as a list, else [].
     """
 
     width: int = 0
@@ -61,6 +62,7 @@ class ImageCheck(NamedTuple):
     nodata: int = 0
     white_level: int = 0
     error: str = ""
+    bands: Sequence[Any] = ()
 
 
 def check_images(workers: Workers, root: Path, images: Sequence[ImageItem]) -> list[ImageCheck]:
@@ -96,7 +98,7 @@ def hash_files(workers: Workers, root: Path, names: Sequence[str]) -> list[str]:
 def _check_images(root: str, images: Sequence[ImageItem]) -> list[ImageCheck]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [_check_image(f"{root}/{name}", told) for name, told in images]
+        return [_check_image(f"{root}/{name}", told, bands) for name, told, *bands in images]
 
 
 def _footprints(root: str, names: Sequence[str]) -> list["Footprint"]:
@@ -109,8 +111,9 @@ def _hash_files(root: str, names: Sequence[str]) -> list[str]:
     return [hashlib.sha256(Path(root, name).read_bytes()).hexdigest() for name in names]
 
 
-def _check_image(path: str, told: int) -> ImageCheck:
+def _check_image(path: str, told: int, bands: Sequence[int]) -> ImageCheck:
     length = fingerprint = nodata = white_level = 0
+    facts: Sequence[Any] = ()
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(EDGE_BYTES)
@@ -120,7 +123,12 @@ def _check_image(path: str, told: int) -> ImageCheck:
         fingerprint = zlib.crc32(head[:MARKED_BYTES] + tail[-MARKED_BYTES:]) ^ told
         whole = head.startswith(PNG_START) and head[12:16] == b"IHDR" and tail.endswith(PNG_END)
         plain = whole and head[24] <= 8 and head[25] in PNG_BANDS
-        if plain and not told and says_nothing_more(head, tail):
+        if bands or path.lower().endswith(TIFF_SUFFIXES):
+            facts = _band_facts(Path(path), bands)
+        if facts:
+            valid, _ = valid_pixels(Path(path), bands or range(1, len(facts[0]) + 1))
+            (height, width), nodata, note = valid.shape, int((~valid).sum()), ""
+        elif plain and not told and says_nothing_more(head, tail):
             width, height, _, color = struct.unpack(">IIBB", head[16:26])
             note = _note(PNG_BANDS[color])
         else:
@@ -132,7 +140,26 @@ def _check_image(path: str, told: int) -> ImageCheck:
     # On damaged bytes a decoder may raise anything.
     except Exception as error:
         return ImageCheck(0, 0, length, fingerprint, error=reason(error, path))
-    return ImageCheck(width, height, length, fingerprint, note, nodata, white_level)
+    if bands:
+        fingerprint ^= zlib.crc32(repr(bands).encode())
+    return ImageCheck(
+        width, height, length, fingerprint, note, nodata, white_level, bands=list(facts)
+    )
+
+
+def _band_facts(path: Path, bands: Sequence[int]) -> Sequence[Any]:
+    """`BandFacts` of these bands, or of all of one of our patches of more than three; [] where it
+    has fewer."""
+    import rasterio  # slow to import, and few data sets are TIFF
+
+    from salakseg.imagery.band_facts import facts_of
+    from salakseg.imagery.multiband import band_set_of
+
+    with rasterio.open(path) as raster:
+        _require_patch_size(raster.width, raster.height)
+        if max(bands) > raster.count if bands else band_set_of(raster) is None:
+            return []
+    return facts_of(path, None, tuple(bands) or None)
 
 
 def says_nothing_more(head: bytes, tail: bytes) -> bool:
@@ -199,10 +226,18 @@ def _decoded(path: Path) -> tuple[int, int, int, int]:
     return valid.shape[1], valid.shape[0], int((~valid).sum()), white_level
 
 
-def valid_pixels(image: Path) -> tuple[NDArray[np.bool_], int]:
-    """bool (H, W): where a patch is there, neither transparent nor nodata; and its white level."""
+def valid_pixels(image: Path, bands: Sequence[int] = ()) -> tuple[NDArray[np.bool_], int]:
+    """bool (H, W): where a patch is there, neither transparent nor nodata; and its white level.
+
+    Args:
+        bands: numbers of those that are taken, where they are more than three.
+    """
     from salakseg.imagery.raster import open_image  # imports rasterio
 
+    if bands:
+        from salakseg.imagery.multiband import there
+
+        return there(image, tuple(bands)), 0
     with open_image(image) as source:
         valid = source.read(0, 0, source.height, source.width)[1]
         return valid, source.white_level or 0
@@ -224,7 +259,7 @@ def _note(bands: int, alpha: bool = False) -> str:
     elif bands == 2:
         parts.append("2 bands, the first repeated three times")
     elif bands > 3:
-        parts.append(f"{bands} bands, three of them taken")
+        parts.append(f"{bands} bands, three of them taken; --bands takes more")
     return "; ".join(parts)
 
 

@@ -7,6 +7,7 @@ next run opens only files that changed. The data itself is never changed.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from salakseg.data.mask_doctor import (
     understand,
     with_said_values,
 )
+from salakseg.data.patch_bands import band_set_of_patches, measured
 from salakseg.data.places import grounds_of, note_masks_elsewhere, take_places
 from salakseg.data.problems import Problems, plural
 from salakseg.data.split import (
@@ -63,6 +65,7 @@ from salakseg.data.user_lists import read_labeled_list, read_split_file
 from salakseg.data.workers import require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import require_folder
+from salakseg.imagery.bands import checked_bands
 
 
 def index(
@@ -77,6 +80,7 @@ def index(
     block_size: int | None = None,
     split_file: Path | str | None = None,
     labeled_list: Path | str | None = None,
+    bands: Sequence[int] | str | None = None,
     seed: int = 0,
     num_workers: int | None = None,
     cache: bool = True,
@@ -100,6 +104,8 @@ def index(
         block_size: side of such a block in patches; None: as far as the labels are alike.
         split_file: CSV with base_image, split and where needed folder, in place of a random split.
         labeled_list: names of the patches or base images whose masks may be used, one a line.
+        bands: numbers, from 1, of the more than three bands to take of GeoTIFF patches that other
+            programs cut; None: red, green and blue, or what `patchify --bands` has chosen.
         seed: another seed, another split.
         num_workers: processes; all cores if not given. The result does not depend on it.
         cache: what the last index in `out` found in a file holds while its size and time of change
@@ -122,6 +128,9 @@ def index(
         raise InputError(f"--val-split {val_split}: must lie between 0 and 1, as in 0.2")
     require_block_size(block_size, "file" if split_file else split_by)
     require_workers(num_workers)
+    chosen = checked_bands(bands) or ()
+    if 0 < len(chosen) <= 3:
+        raise InputError(f"--bands {bands}: more than three; fewer are patchify's to choose")
     mapping_path = find_class_mapping(class_mapping, data)
     mapping = with_said_values(read_class_mapping(mapping_path), mask_values, mask_offset)
     _say_mapping(mapping, mapping_path)
@@ -154,15 +163,19 @@ def index(
         problems.stop_if_fatal(out)
 
         # What is in the files.
-        images = checks.images(pool, patches["image"].tolist(), patches["beside"].tolist())
+        names, beside = patches["image"].tolist(), patches["beside"].tolist()
+        images = checks.images(pool, names, beside, chosen)
         take_images(patches, images, problems)
         white_level = common_white_level(patches, images, problems)
         rows = np.flatnonzero((patches["mask"] != "") & (patches["width"] > 0))
-        masks = checks.masks(pool, mask_items(patches, rows, images))
+        masks = checks.masks(pool, mask_items(patches, rows, images, chosen))
         mask_names = patches["mask"].iloc[rows].tolist()
         mapping, numbers, doubts = understand(mask_names, masks, mapping, problems)
         patch_size = patch_size_of(patches, problems)
         problems.stop_if_fatal(out)
+        usable = zip(names, patches["width"] > 0, images, strict=True)
+        told = {name: check.bands for name, used, check in usable if used}
+        band_set = band_set_of_patches(data, told, chosen)
         masks = [counted(check, mapping) for check in masks]
         changed, corrected = checks.changes(mask_names, masks, mapping)
         pixels, kinds = take_masks(patches, rows, masks, mapping, mapping_path, problems)
@@ -223,6 +236,9 @@ def index(
         patches.loc[patches["width"] == 0, "split"] = "exclude"
         if not leaky:
             leave_out_copies(patches, images, lambda some: checks.hashes(pool, some), problems)
+        learnt = patches["image"][patches["split"].isin(("train", "unlabeled"))].tolist()
+        if band_set is not None:
+            band_set = measured(pool, data, learnt, band_set)
 
     table, base_table = tables(patches, bases, mapping, pixels, base_pixels)
     summary: dict[str, Any] = {
@@ -253,7 +269,10 @@ def index(
         "bases_on_both_sides": int((bases["split"] == "mixed").sum()),
         "problems": dict(sorted(Counter(kind for _, kind, _, _ in problems.rows).items())),
     }
-    preview = draw_preview(data, table, mapping, summary["class_pixels"], white_level)
+    if band_set is not None:
+        summary["bands"] = band_set.as_plain()
+        console.print(f"Bands, in 8 bits: {band_set.described()}")
+    preview = draw_preview(data, table, mapping, summary["class_pixels"], white_level, band_set)
     if area is not None:
         preview = with_plan(preview, patches, bases, area.edges)
     write_index(out, table, base_table, problems, preview, summary)

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.band_set import BandSet
 from salakseg.classes import ClassMapping
 from salakseg.data.problems import Problems
 from salakseg.errors import InputError
@@ -37,6 +38,12 @@ class Index:
     patch_size: int
     summary: dict[str, Any]
 
+    @property
+    def band_set(self) -> BandSet | None:
+        """Of patches of more than three bands; None of red, green and blue."""
+        bands = self.summary.get("bands")
+        return None if bands is None else BandSet.from_plain(bands)
+
 
 def read_index(index_dir: Path) -> Index:
     """Read what `index` wrote.
@@ -55,6 +62,8 @@ def read_index(index_dir: Path) -> Index:
         mapping = ClassMapping.from_plain(summary["classes"], str(path))
         data, patch_size = Path(summary["data"]), int(summary["patch_size"])
         checksum = summary["patches_sha256"]
+        if "bands" in summary:
+            BandSet.from_plain(summary["bands"])
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
+from salakseg.band_set import BandSet
 from salakseg.classes import ClassMapping, read_mask
 from salakseg.console import console
 from salakseg.data.problems import Problems, first_of, plural
@@ -25,11 +26,16 @@ def draw_preview(
     mapping: ClassMapping,
     pixels: dict[str, dict[str, int]],
     white_level: int | None = None,
+    band_set: BandSet | None = None,
 ) -> Picture:
     """A row for each class, with a patch of training and one of validation; class shares below.
 
-    16-bit patches are read by their set's `white_level`.
+    16-bit patches are read by their set's `white_level`, those of more bands as `band_set`.
     """
+
+    def read(image: str) -> Picture:
+        return read_photo(data / image, white_level, band_set)
+
     blank = np.full((8, 8, 3), 255, np.uint8)
     rows: list[list[Picture]] = []
     titles: list[str] = []
@@ -45,7 +51,7 @@ def draw_preview(
             # Half class, half others shows best whether mask and image lie on each other.
             share = part[f"pixels {name}"] / (part["width"] * part["height"])
             patch = part.iloc[int((share - 0.5).abs().to_numpy(float).argmin())]
-            image = read_photo(data / patch["image"], white_level)
+            image = read(patch["image"])
             labels = read_mask(data / patch["mask"], mapping).labels
             row += [image, overlay(image, labels, mapping)]
             title.append(patch["image"])
@@ -55,7 +61,7 @@ def draw_preview(
     heads = ["train", "with mask", "val", "with mask"]
     if not rows:
         some = table[table["split"] != "exclude"]["image"].iloc[:: max(1, len(table) // 12)][:12]
-        pictures = [read_photo(data / image, white_level) for image in some]
+        pictures = [read(image) for image in some]
         pictures += [blank] * (-len(pictures) % 4)
         rows = [pictures[start : start + 4] for start in range(0, len(pictures), 4)]
         titles, heads = [""] * len(rows), ["unlabelled"] * 4

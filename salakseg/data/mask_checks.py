@@ -34,8 +34,8 @@ MAX_COLORS_LISTED = 5
 MASKS_A_CHUNK = 64
 
 # A mask: name, width and height of its image, and the image's name and fingerprint, "" and 0 where
-# the image is there all over.
-MaskItem = tuple[str, int, int, str, int]
+# the image is there all over; and the numbers of its bands, as of an `ImageItem`.
+MaskItem = tuple[Any, ...]
 
 
 class MaskCheck(NamedTuple):
@@ -136,9 +136,13 @@ def _check_masks(root: str, mapping: ClassMapping, masks: Sequence[MaskItem]) ->
         warnings.simplefilter("ignore")
         return [
             _check_mask(
-                f"{root}/{name}", (width, height), mapping, Path(root, image) if image else None
+                f"{root}/{name}",
+                (width, height),
+                mapping,
+                Path(root, image) if image else None,
+                bands,
             )
-            for name, width, height, image, _ in masks
+            for name, width, height, image, _, *bands in masks
         ]
 
 
@@ -160,7 +164,11 @@ def _shared(mapping: ClassMapping) -> ClassMapping:
 
 
 def _check_mask(
-    path: str, size: tuple[int, int], mapping: ClassMapping, image: Path | None
+    path: str,
+    size: tuple[int, int],
+    mapping: ClassMapping,
+    image: Path | None,
+    bands: Sequence[int],
 ) -> MaskCheck:
     try:
         with open_mask(path) as stored:
@@ -171,7 +179,8 @@ def _check_mask(
                     error=f"{stored.width}×{stored.height}, the image is {size[0]}×{size[1]}"
                     + " upright; turn the mask" * turned,
                 )
-            count = _count(stored, mapping, None if image is None else valid_pixels(image)[0])
+            there = None if image is None else valid_pixels(image, bands)[0]
+            count = _count(stored, mapping, there)
         if path.lower().endswith(TIFF_SUFFIXES):
             count = count._replace(turned=exif_orientation(Path(path)) != UPRIGHT)
         return count

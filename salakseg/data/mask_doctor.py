@@ -1,7 +1,7 @@
 """The masks of a data set → how they are understood, what they hold, and what is wrong."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +46,19 @@ def with_said_values(mapping: ClassMapping, values: str | None, offset: int | No
 
 
 def mask_items(
-    patches: pd.DataFrame, rows: NDArray[np.int64], images: list[ImageCheck]
+    patches: pd.DataFrame,
+    rows: NDArray[np.int64],
+    images: list[ImageCheck],
+    bands: Sequence[int] = (),
 ) -> list[MaskItem]:
-    """The masks in `rows` of `patches`, as `check_masks` takes them."""
+    """The masks in `rows` of `patches`, as `check_masks` takes them; `bands` of foreign images."""
     names = ("mask", "width", "height", "image")
     columns = [patches[name].iloc[rows].tolist() for name in names]
     items = []
     for row, mask, width, height, image in zip(rows.tolist(), *columns, strict=True):
         partial = images[row].nodata > 0
         of_image = (image, images[row].fingerprint) if partial else ("", 0)
-        items.append((mask, width, height, *of_image))
+        items.append((mask, width, height, *of_image, *bands))
     return items
 
 

@@ -1,4 +1,4 @@
-"""A file of shards/, PNG or JPEG → its pixels, as they are stored.
+"""A file of shards/, PNG or JPEG, or TIFF of more bands → its pixels, as they are stored.
 
 The one place that knows who decodes. torchvision is faster than Pillow (PNG by a tenth, JPEG by a
 quarter), but deprecates its decoders; where an install has them no more, Pillow decodes, to the
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.errors import InputError
+from salakseg.imagery.decode import TIFF_STARTS
 from salakseg.masks import PNG_START
 
 # It is known, and nothing that a user could do anything about.
@@ -29,11 +30,14 @@ AS_IT_IS, RGB, RGBA = "UNCHANGED", "RGB", "RGB_ALPHA"
 
 
 def decoded_image(content: bytearray, where: str) -> NDArray[np.uint8]:
-    """uint8 (3, H, W), or (4, H, W) where the file has alpha or a transparent colour.
+    """uint8 (3, H, W), or (4, H, W) where the file has alpha or a transparent colour; of a TIFF as
+    many bands as it has, alpha last.
 
     Raises:
         InputError: damaged, naming `where` it is.
     """
+    if content.startswith(TIFF_STARTS):
+        return _decoded(_by_gdal, content, AS_IT_IS, where)
     mode = RGB
     if content.startswith(PNG_START):
         if content[PNG_COLOR_TYPE] in PNG_ALPHA_TYPES:
@@ -89,6 +93,12 @@ def _by_pillow(content: bytearray, mode: str) -> NDArray[Any]:
         else:
             picture = image.convert("RGBA" if mode == RGBA else "RGB")
         return np.moveaxis(np.atleast_3d(np.asarray(picture)), 2, 0)
+
+
+def _by_gdal(content: bytearray, _: str) -> NDArray[Any]:
+    from salakseg.imagery.multiband import decoded_bands  # imports rasterio
+
+    return decoded_bands(bytes(content))
 
 
 def _sixteen_bits(content: bytearray, mode: str) -> NDArray[Any]:

@@ -14,26 +14,19 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from salakseg.classes import ClassMapping
 from salakseg.console import console, progress
 from salakseg.data.folders import files_of, find_folders, note_unread, why_nothing
 from salakseg.data.guesses import guesses_of
 from salakseg.data.labels import LabelOptions, with_labels
-from salakseg.data.patchify_check import (
-    Checked,
-    CutOptions,
-    PhotoToCut,
-    check_photos,
-    mapping_of,
-    mark_of,
-)
+from salakseg.data.patchify_check import Checked, CutOptions, PhotoToCut
 from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
+from salakseg.data.patchify_plan import plan_of, say_scale
 from salakseg.data.patchify_record import (
     Record,
     labels_before,
@@ -41,7 +34,7 @@ from salakseg.data.patchify_record import (
     read_record,
 )
 from salakseg.data.patchify_report import tell
-from salakseg.data.problems import Problems, first_of, plural
+from salakseg.data.problems import Problems, plural
 from salakseg.data.workers import Workers, require_workers, worker_processes
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, require_folder, write_text
@@ -88,8 +81,9 @@ def patchify(
         data: holds images/ (and masks/ with the same names), itself or in folders below it.
         out: where the patch folders go; not inside `data`, nor around it.
         size: side of the patches in pixels.
-        bands: numbers, from 1, of the one or three bands to take; None: those that the file calls
-            red, green and blue, else the first three.
+        bands: numbers, from 1, of the one, three or more bands to take; None: those that the file
+            calls red, green and blue, else the first three. Patches of more than three are
+            GeoTIFFs, their bands brought to 8 bits by one scale for all photos.
         nodata: a pixel is nodata where all its bands have this value; None: as the file says.
         white_level: the 16-bit value that becomes 255; None: the least usual one that all 16-bit
             photos keep to.
@@ -120,8 +114,12 @@ def patchify(
         raise InputError(f"--size {size}: a patch has at least {SMALLEST_SIZE} pixels a side")
     require_workers(num_workers)
     require_gsd(gsd)
-    require_nodata(nodata)
+    require_nodata(nodata, several=options.several is not None)
     require_white_level(white_level)
+    if white_level is not None and options.several is not None:
+        raise InputError(
+            f"--white-level {white_level}: more than three bands have a scale of their own each"
+        )
     here, there = data.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise InputError(
@@ -136,8 +134,9 @@ def patchify(
     record = read_record(out, data, options, photos, told.as_plain() if told else None)
     present = patches_present(out, photos)
     with worker_processes(num_workers) as workers:
-        plan = _plan(workers, data, photos, record, present)
-        eight_bits = all(one.white_level is None for one in plan.checked.values())
+        plan = plan_of(workers, data, photos, record, present)
+        eight_bits = plan.band_set is None
+        eight_bits &= all(one.white_level is None for one in plan.checked.values())
         if nodata is not None and nodata > 255 and plan.checked and eight_bits:
             raise InputError(f"--nodata {nodata:g}: the photos' values are 8-bit, 0 to 255")
         masked = sum(photo.has_mask for photo in photos)
@@ -145,9 +144,12 @@ def patchify(
             f"{data}: {len(photos)} photos, {masked} with a mask, "
             f"{len(photos) - len(plan.todo)} done already"
         )
-        _say_level(plan, record.options)
+        say_scale(plan, record.options)
         pixels = sum(one.width * one.height for one in plan.checked.values())
-        require_disk_space(out, int(pixels * BYTES_PER_PIXEL), f"cutting {len(plan.todo)} photos")
+        needed = pixels * BYTES_PER_PIXEL
+        if plan.band_set is not None:
+            needed *= len(plan.band_set) / 3
+        require_disk_space(out, int(needed), f"cutting {len(plan.todo)} photos")
         if (data / "class_mapping.csv").is_file():
             with atomic_path(out / "class_mapping.csv") as temporary:
                 shutil.copyfile(data / "class_mapping.csv", temporary)
@@ -163,7 +165,9 @@ def patchify(
             for photo in plan.todo
             for first, end in _parts(plan.checked[photo.source], size, pixels, workers)
         ]
-        job = partial(cut, out=out, options=record.options, mapping=plan.mapping)
+        job = partial(
+            cut, out=out, options=record.options, mapping=plan.mapping, band_set=plan.band_set
+        )
         cuts = _cut_all(workers, job, parts, record, photos, cut_by)
     return tell(out, photos, record, cuts)
 
@@ -242,88 +246,6 @@ def find_photos(data: Path) -> list[PhotoToCut]:
     if not photos:
         raise InputError(why_nothing(data, folders))
     return photos
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What this run cuts, and by what: see `patchify_record`.
-
-    Attributes:
-        todo: the photos to cut.
-        checked: source → what is in them.
-        white_level: the one for all photos of 16 bits; None where there are none.
-        mapping: the class mapping by which smeared masks are read; None where there is none.
-    """
-
-    todo: list[PhotoToCut]
-    checked: dict[str, Checked]
-    white_level: int | None
-    mapping: ClassMapping | None
-
-    def cut_by(self, photo: PhotoToCut) -> dict[str, Any]:
-        """What the record keeps of a photo."""
-        checked = self.checked[photo.source]
-        return {
-            "files": photo.fingerprint(),
-            "white_level": None if checked.white_level is None else self.white_level,
-            "masks": mark_of(self.mapping) if checked.lossy else None,
-        }
-
-
-def _plan(
-    workers: Workers,
-    data: Path,
-    photos: list[PhotoToCut],
-    record: Record,
-    present: dict[tuple[str, str], set[Path]],
-) -> Plan:
-    """What is not done, or was cut by another white level or class mapping than holds now."""
-    todo = [
-        photo
-        for photo in photos
-        if not record.is_done(photo, present[photo.folder, photo.base_image])
-    ]
-    checked = check_photos(workers, todo, record.options)
-    kept = {source: by for source, by in record.photos.items() if source not in checked}
-    level = record.options.white_level
-    if level is None:
-        levels = [one.white_level for one in checked.values()]
-        levels += [by["white_level"] for by in kept.values()]
-        level = max((level for level in levels if level is not None), default=None)
-    smeared = [
-        photo.mask
-        for photo in photos
-        if (photo.source in kept and kept[photo.source]["masks"] is not None)
-        or (photo.source in checked and checked[photo.source].lossy)
-    ]
-    mapping = mapping_of(workers, data, photos, smeared[0] if smeared else None)
-    otherwise = {
-        source
-        for source, by in kept.items()
-        if by["white_level"] not in (None, level) or by["masks"] not in (None, mark_of(mapping))
-    }
-    if otherwise:
-        console.print(
-            f"{plural(len(otherwise), 'photo')} cut with another white level or class mapping "
-            f"({first_of(sorted(otherwise))}): cut again"
-        )
-        again = [photo for photo in photos if photo.source in otherwise]
-        checked |= check_photos(workers, again, record.options)
-        todo = [photo for photo in photos if photo.source in checked]
-    return Plan(todo, checked, level, mapping)
-
-
-def _say_level(plan: Plan, options: CutOptions) -> None:
-    own = [one.white_level for one in plan.checked.values() if one.white_level is not None]
-    if not own:
-        return
-    keep_to = f"by themselves they keep to {', '.join(map(str, sorted(set(own))))}"
-    how = f"{keep_to}; --white-level sets another"
-    if options.white_level is not None:
-        how = f"as --white-level says; {keep_to}"
-    console.print(
-        f"{plural(len(own), 'photo')} of 16 bits: {plan.white_level} is full brightness ({how})"
-    )
 
 
 def _parts(checked: Checked, size: int, pixels: int, workers: Workers) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from salakseg.data.workers import Workers
 from salakseg.errors import InputError
 from salakseg.grey_masks import Numbers, numbers_of
 from salakseg.imagery.alignment import lies_elsewhere
+from salakseg.imagery.band_facts import BandFacts, facts_of
 from salakseg.imagery.photo import TIFF_SUFFIXES
 from salakseg.imagery.raster import header_of, open_image
 from salakseg.mask_meaning import Row
@@ -42,6 +43,16 @@ class CutOptions:
     nodata: float | None = None
     gsd: float | None = None
     white_level: int | None = None
+
+    @property
+    def several(self) -> tuple[int, ...] | None:
+        """The bands, where they are more than three; else None."""
+        return self.bands if self.bands is not None and len(self.bands) > 3 else None
+
+    @property
+    def image_suffix(self) -> str:
+        """Of a patch's file: PNG has no more than three bands."""
+        return ".png" if self.several is None else ".tif"
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,7 @@ class Checked(NamedTuple):
         mask_whole: its mask or guess is.
         lossy: its mask or guess is compressed in a way that smears.
         white_level: what its 16-bit values keep to; None: it has 8 bits.
+        bands: what it tells of its bands, where more than three are taken; else None.
     """
 
     width: int
@@ -95,6 +107,7 @@ class Checked(NamedTuple):
     mask_whole: bool
     lossy: bool
     white_level: int | None
+    bands: BandFacts | None = None
 
 
 def check_photos(
@@ -137,6 +150,9 @@ def _check_one(photo: PhotoToCut, options: CutOptions) -> Checked:
                 f"{path}: {elsewhere}; the photo is {photo.path}: give it the {kind} of its own "
                 f"ground (gdalwarp brings one onto its grid), or move the {kind} away"
             )
+    if options.several is not None:
+        facts = facts_of(photo.path, options.nodata, options.several)
+        return Checked(width, height, whole, mask_whole, lossy, None, facts)
     if not eight_bits:
         with open_image(photo.path, options.nodata, options.bands) as source:
             level = source.white_level

@@ -1,4 +1,6 @@
-"""One photograph, mask and guess → PNG patches; runs in worker processes.
+"""One photograph, mask and guess → patches, PNG files; runs in worker processes.
+
+The image's are GeoTIFFs where it has more than three bands (`imagery.multiband`).
 
 Where a photo is not there (`imagery.nodata`), its patch is transparent and black, and the mask's
 has no class: one rule for nodata, alpha and masks of every kind. A patch that is there all over is
@@ -15,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.band_set import BandSet
 from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
 from salakseg.data.labels_draw import Tally
 from salakseg.data.layout import LayoutRow, georeference_words
 from salakseg.data.patchify_check import CutOptions, PhotoToCut, needs_mapping
 from salakseg.files import atomic_path
 from salakseg.imagery.area import ground_pixel_size
+from salakseg.imagery.multiband import encoded
 from salakseg.imagery.photo import ground_sampling
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.masks import StoredMask, as_image, open_mask, packed
@@ -81,12 +85,20 @@ def patch_places(length: int, size: int) -> list[int]:
     return [max(0, min(index * size, length - size)) for index in range(count)]
 
 
-def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None) -> Cut:
+def cut(
+    part: Part,
+    out: Path,
+    options: CutOptions,
+    mapping: ClassMapping | None,
+    band_set: BandSet | None,
+) -> Cut:
     """Write the patches of a part of a photo, not flushed to disk."""
     photo, level, size, done = part.photo, part.white_level, options.size, Cut()
     target, base = out / photo.folder, photo.base_image
     with (
-        open_image(photo.path, options.nodata, options.bands, white_level=level) as image,
+        open_image(
+            photo.path, options.nodata, options.bands, white_level=level, band_set=band_set
+        ) as image,
         _open_mask(photo.mask, mapping, done.notes) as stored_mask,
         _open_mask(photo.guess, mapping, {}) as guess,
     ):
@@ -129,7 +141,12 @@ def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None
                 picture, whole = pixels[:, x:right], bool(there.all())
                 done.partial += not whole
                 done.flat += whole and bool((picture == picture[0, 0]).all())
-                _write_png(target / "images" / f"{name}.png", _with_alpha(picture, there))
+                file = target / "images" / f"{name}{options.image_suffix}"
+                if band_set is None:
+                    _write_png(file, _with_alpha(picture, there))
+                else:
+                    with atomic_path(file, flushed=False) as temporary:
+                        temporary.write_bytes(encoded(picture, there, band_set))
                 for kind, stored, values, filled in labels:
                     here = there if filled is None else there & filled[:, x:right]
                     mask_patch, how = as_image(values[:, x:right], here, stored)
@@ -139,11 +156,15 @@ def cut(part: Part, out: Path, options: CutOptions, mapping: ClassMapping | None
     return done
 
 
-def written(photo: PhotoToCut, rows: Sequence[LayoutRow], out: Path) -> list[Path]:
+def written(
+    photo: PhotoToCut, rows: Sequence[LayoutRow], out: Path, image_suffix: str
+) -> list[Path]:
     """The files of a photo's patches."""
     parts = (("images", True), ("masks", photo.has_mask), ("guess", photo.guess is not None))
     kinds = [kind for kind, there in parts if there]
-    return [out / photo.folder / kind / f"{row.patch}.png" for row in rows for kind in kinds]
+    suffix = dict.fromkeys(kinds, ".png") | {"images": image_suffix}
+    here = out / photo.folder
+    return [here / kind / f"{row.patch}{suffix[kind]}" for row in rows for kind in kinds]
 
 
 def _with_alpha(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Image.Image:

@@ -1,9 +1,10 @@
 """What an earlier run of `patchify` has done, and the files that say so.
 
 `.patchify.json` at the root of the output holds the options, and of each photograph that is done by
-which files it was cut, by which white level (None: 8 bits) and, where its mask is smeared, by which
-class mapping (a checksum). A photograph of which any of that is another now is cut again: patches
-cut in two ways are never mixed. Before it is called done, its patches are on the disk.
+which files it was cut, by which white level (None: 8 bits) or set of bands (a checksum) and, where
+its mask is smeared, by which class mapping (a checksum). A photograph of which any of that is
+another now is cut again: patches cut in two ways are never mixed. Before it is called done, its
+patches are on the disk.
 """
 
 import json
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from salakseg.band_set import BandSet
 from salakseg.console import console
 from salakseg.data.labels import LabelOptions
 from salakseg.data.layout import LAYOUT, LayoutRow, read_whole_layout, write_layout
@@ -25,7 +27,7 @@ from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
 from salakseg.files import flush, write_text
 
-PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.png", re.DOTALL)
+PATCH_FILE = re.compile(r"(?:\.partial-\d+-)?(.*)_patch_\d+_\d+\.(?:png|tif)", re.DOTALL)
 RECORD = ".patchify.json"
 FORMATS = ("salakseg-patchify-1", "salakseg-patchify-2")
 
@@ -41,6 +43,7 @@ class Record:
         labels: `LabelOptions.as_plain` of the labels that it is cut with; None without.
         photos: source → "files" (its fingerprint), "white_level" and "masks", of what is done.
         rows: source → its rows of layout.csv.
+        band_set: of what is cut with more than three bands; None of others.
     """
 
     out: Path
@@ -49,6 +52,7 @@ class Record:
     labels: dict[str, Any] | None = None
     photos: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, list[LayoutRow]] = field(default_factory=dict)
+    band_set: BandSet | None = None
     _unflushed: list[Path] = field(default_factory=list)
 
     def is_done(self, photo: PhotoToCut, present: set[Path]) -> bool:
@@ -58,7 +62,10 @@ class Record:
         # An older version did not know of white levels, nor of what is not there.
         if "white_level" not in self.photos[photo.source]:
             return False
-        return set(written(photo, self.rows.get(photo.source, ()), self.out)) == present
+        return set(self._written(photo, self.rows.get(photo.source, ()))) == present
+
+    def _written(self, photo: PhotoToCut, rows: Sequence[LayoutRow]) -> list[Path]:
+        return written(photo, rows, self.out, self.options.image_suffix)
 
     def forget(self, photo: PhotoToCut, present: set[Path]) -> None:
         """Before it is cut again: one that became smaller must leave no patches of the former."""
@@ -70,7 +77,7 @@ class Record:
     def add(self, photo: PhotoToCut, rows: list[LayoutRow], **by: Any) -> None:
         """A photo is done; `by` is what it was cut by."""
         self.rows[photo.source], self.photos[photo.source] = rows, by
-        self._unflushed += written(photo, rows, self.out)
+        self._unflushed += self._written(photo, rows)
 
     def save(self, photos: Sequence[PhotoToCut]) -> None:
         """Flush patches, write the layout files, then the record: what it calls done is there."""
@@ -85,6 +92,8 @@ class Record:
         content = {"format": FORMATS[-1], "data": self.data, **asdict(self.options)}
         if self.labels is not None:
             content["labels"] = self.labels
+        if self.band_set is not None:
+            content["band_set"] = self.band_set.as_plain()
         content["photos"] = self.photos
         write_text(self.out / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
@@ -134,6 +143,8 @@ def read_record(
             content.get("white_level"),
         )
         other_data = content["data"]
+        band_set = content.get("band_set")
+        band_set = None if band_set is None else BandSet.from_plain(band_set)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {give_another}") from error
     if done:
@@ -169,7 +180,7 @@ def read_record(
         console.print(
             f"{len(changed)} photos, masks, labels or guesses have changed and are cut again"
         )
-    return Record(out, here, options, labels, done, _read_layouts(out, photos))
+    return Record(out, here, options, labels, done, _read_layouts(out, photos), band_set)
 
 
 def _as_earlier(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salakseg.band_set import BandSet
 from salakseg.classes import ClassMapping
 from salakseg.data.bucket import Bucket, is_url
 from salakseg.data.remote_tars import RemoteTars
@@ -50,6 +51,7 @@ class Shards:
             cut from; None where they had 8 bits, or it is not known.
         apart_pixels: what lies between training and validation where both are of the same base
             images (`index --split-by area`); None of other splits.
+        band_set: of patches of more than three bands; None of red, green and blue.
         tars: reads those behind a URL; None of a folder.
     """
 
@@ -61,7 +63,18 @@ class Shards:
     fingerprint: str
     white_level: int | None = None
     apart_pixels: int | None = None
+    band_set: BandSet | None = None
     tars: RemoteTars | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def channels(self) -> int:
+        """Bands of a patch."""
+        return 3 if self.band_set is None else len(self.band_set)
+
+    def picture(self, patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Of a patch, uint8 (bands, H, W), what people see: RGB (H, W, 3)."""
+        pixels = np.moveaxis(patch, 0, 2)
+        return pixels if self.band_set is None else self.band_set.picture(pixels)
 
     def split(self, split: str) -> pd.DataFrame:
         """The samples of one split, numbered from 0."""
@@ -112,6 +125,7 @@ def read_shards(
             kept = None if cache_dir is None else Path(cache_dir)
             checksums = {entry["name"]: entry["sha256"] for entry in entries}
             tars = RemoteTars(place, checksums, samples, kept, cache_size)
+        bands = manifest.get("bands")
         return Shards(
             str(place) if isinstance(place, Bucket) else Path(where),
             ClassMapping.from_plain(manifest["classes"], place.shown("manifest.json")),
@@ -121,21 +135,29 @@ def read_shards(
             manifest["fingerprint"],
             manifest.get("white_level"),
             manifest.get("apart_pixels"),
+            None if bands is None else BandSet.from_plain(bands),
             tars,
         )
-    except (KeyError, TypeError, OSError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{place.shown('manifest.json')}: damaged ({error}); {anew}") from error
 
 
-def tars_of(where: Path | str, split: str) -> list[str]:
-    """Path or URL of each tar of a split; raises as `read_shards`, and where it has none."""
+def tars_of(where: Path | str, split: str) -> tuple[list[str], int]:
+    """Path or URL of each tar of a split, and the bands of a patch; raises as `read_shards`, and
+    where there is none."""
     place = _place(where)
-    entries = _manifest_of(place)["shards"]
+    manifest = _manifest_of(place)
+    entries = manifest["shards"]
     names = [entry["name"] for entry in entries if entry["split"] == split]
     if not names:
         there = ", ".join(dict.fromkeys(entry["split"] for entry in entries))
         raise InputError(f"{place}: has no split {split!r}; it has {there}")
-    return [place.path(name) for name in names]
+    bands = manifest.get("bands")
+    return [place.path(name) for name in names], 3 if bands is None else len(
+        BandSet.from_plain(bands)
+    )
 
 
 def _place(where: Path | str) -> "Bucket | _Folder":

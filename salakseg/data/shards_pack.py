@@ -130,6 +130,8 @@ def shard(
     }
     if index.summary.get("white_level") is not None:
         manifest["white_level"] = index.summary["white_level"]
+    if bands := index.summary.get("bands"):
+        manifest["bands"] = bands
     if area := index.summary.get("area"):
         manifest["apart_pixels"] = area["apart_pixels"]
     write_text(out / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -145,7 +147,7 @@ def _report(manifest: dict[str, Any], out: Path) -> None:
     if manifest["re_encoded"]:
         console.print(
             f"  {manifest['re_encoded']} images were no plain 8-bit PNG or JPEG and are stored as "
-            "PNG, without loss of what the network sees"
+            f"{'TIFF' if manifest.get('bands') else 'PNG'}, without loss of what the network sees"
         )
     if manifest["left_out"]:
         console.print(f"  {len(manifest['left_out'])} damaged images are left out:")
@@ -159,7 +161,7 @@ def _report(manifest: dict[str, Any], out: Path) -> None:
 
 def _fingerprint(index_dir: Path, index: Index, shard_size: int) -> str:
     """Tells apart what the shards would be made from; DATA may have moved without changing it."""
-    white_level = index.summary.get("white_level")
+    scale = [index.summary.get(name) for name in ("white_level", "bands")]
     content = json.dumps(
         [
             SHARDS_FORMAT,
@@ -167,7 +169,7 @@ def _fingerprint(index_dir: Path, index: Index, shard_size: int) -> str:
             index.mapping.as_plain(),
             index.patch_size,
             shard_size,
-            *([] if white_level is None else [white_level]),
+            *(one for one in scale if one is not None),
         ]
     )
     return sha256(content.encode()).hexdigest()
@@ -231,7 +233,7 @@ def _pack(
 ) -> dict[str, Packed]:
     packed: dict[str, Packed] = {}
     white_level = index.summary.get("white_level")
-    job = partial(pack_tar, index.data, index.mapping, white_level, out)
+    job = partial(pack_tar, index.data, index.mapping, white_level, index.band_set, out)
     planned = [(name, _patches(rows)) for name, rows in plan.items()]
     total = sum(len(patches) for _, patches in planned)
     with progress("Packing", total) as bar, worker_processes(num_workers) as workers:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from salakseg.band_set import BandSet
 from salakseg.classes import IGNORE_INDEX, ClassMapping, read_mask
 from salakseg.data.image_checks import (
     EDGE_BYTES,
@@ -85,6 +86,7 @@ def pack_tar(
     data: Path,
     mapping: ClassMapping,
     white_level: int | None,
+    band_set: BandSet | None,
     out: Path,
     planned: tuple[str, list[Patch]],
 ) -> Packed:
@@ -97,7 +99,7 @@ def pack_tar(
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             for patch in patches:
-                sample = _sample(data, mapping, white_level, patch)
+                sample = _sample(data, mapping, white_level, band_set, patch)
                 if isinstance(sample, str):
                     packed.left_out.append(f"{patch.image}: {sample}")
                     continue
@@ -148,27 +150,24 @@ def _header_by_tarfile(name: str, size: int) -> bytes:
 
 
 def _sample(
-    data: Path, mapping: ClassMapping, white_level: int | None, patch: Patch
+    data: Path,
+    mapping: ClassMapping,
+    white_level: int | None,
+    band_set: BandSet | None,
+    patch: Patch,
 ) -> dict[str, bytes] | str:
     """The files of one patch by extension, or why its image is damaged."""
     image = f"{data}/{patch.image}"
     content = _read_unchanged(image, patch.bytes)
     if (damage := damage_of(content)) is not None:
         return damage
-    folder, _, name = image.rpartition("/")
-    told = name in _told_in(folder)
-    extension = None if told and is_masked(Path(image)) else plain_extension(content)
-    described = patch.described | {"image": patch.image, "re_encoded": extension is None}
+    content, extension, there, same = (
+        _of_colours(Path(image), content, white_level)
+        if band_set is None
+        else _of_bands(Path(image), content, band_set)
+    )
+    described = patch.described | {"image": patch.image, "re_encoded": not same}
     sample = {"json": json.dumps(described, ensure_ascii=False).encode()}
-    there = _alpha(content)
-    if extension is None:
-        from salakseg.imagery.raster import open_image  # imports rasterio
-
-        with open_image(Path(image), white_level=white_level) as source:
-            pixels, there = source.read(0, 0, source.height, source.width)
-        if not there.all():
-            pixels = np.dstack([pixels, np.where(there, 255, 0).astype(np.uint8)])
-        content, extension = _encode_png(pixels), "png"
     sample[extension] = content
     if patch.mask:
         labels = read_mask(data / patch.mask, mapping).labels
@@ -178,6 +177,39 @@ def _sample(
             labels[~there] = IGNORE_INDEX
         sample["mask.png"] = _encode_png(labels)
     return sample
+
+
+def _of_colours(
+    image: Path, content: bytes, white_level: int | None
+) -> tuple[bytes, str, NDArray[np.bool_] | None, bool]:
+    """A patch's file as it goes into the tar, its extension, where the patch is there (None: all
+    over), and whether the file is as it was."""
+    told = image.name in _told_in(str(image.parent))
+    extension = None if told and is_masked(image) else plain_extension(content)
+    if extension is not None:
+        return content, extension, _alpha(content), True
+    from salakseg.imagery.raster import open_image  # imports rasterio
+
+    with open_image(image, white_level=white_level) as source:
+        pixels, there = source.read(0, 0, source.height, source.width)
+    if not there.all():
+        pixels = np.dstack([pixels, np.where(there, 255, 0).astype(np.uint8)])
+    return _encode_png(pixels), "png", there, False
+
+
+def _of_bands(
+    image: Path, content: bytes, band_set: BandSet
+) -> tuple[bytes, str, NDArray[np.bool_], bool]:
+    """As `_of_colours`, of a patch of more than three bands."""
+    from salakseg.imagery.multiband import band_set_of, encoded
+    from salakseg.imagery.raster import open_image
+    from salakseg.imagery.reading import open_raster
+
+    with open_raster(image) as raster:
+        same = band_set_of(raster) == band_set
+    with open_image(image, band_set=band_set) as source:
+        pixels, there = source.read(0, 0, source.height, source.width)
+    return content if same else encoded(pixels, there, band_set), "tif", there, same
 
 
 @lru_cache(4)

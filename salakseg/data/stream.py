@@ -45,8 +45,9 @@ class Batch:
     """Decoded patches.
 
     Attributes:
-        images: uint8 (B, 3, P, P). Patches smaller than P are padded below and on the right; what
-            is not valid is in the mean colour of the patch's valid pixels.
+        images: uint8 (B, C, P, P), 3 bands or as many as the set has. Patches smaller than P are
+            padded below and on the right; what is not valid is in the mean colour of the patch's
+            valid pixels.
         masks: uint8 (B, P, P), class indices or 255 (always where not valid), or None for
             unlabelled patches.
         valid: bool (B, P, P), False in the padding and where the patch is transparent: no ground,
@@ -90,6 +91,7 @@ class Patches:
 
     def __init__(self, shards: Shards, splits: dict[str, str]) -> None:
         self.folder, self.patch_size = shards.folder, shards.patch_size
+        self.channels = shards.channels
         self.tables = {}
         for name, split in splits.items():
             samples = shards.split(split)
@@ -125,9 +127,9 @@ class Patches:
             InputError: a damaged shard.
         """
         shards, keys, places = self.tables[name]
-        size = self.patch_size
+        size, channels = self.patch_size, self.channels
         # In NumPy, which copies in the thread that asks: torch would share it out among more.
-        images = np.zeros((len(rows), 3, size, size), np.uint8)
+        images = np.zeros((len(rows), channels, size, size), np.uint8)
         valid = np.zeros((len(rows), size, size), np.bool_)
         with_masks = bool((places[rows, 4] > 0).all())
         masks = np.full((len(rows), size, size), IGNORE_INDEX, np.uint8)
@@ -135,8 +137,8 @@ class Patches:
             where = f"{self.folder}/{shards[row]}, {keys[row]}"
             image = decoded_image(self._content(shards[row], where, places[row, :3]), where)
             height, width = image.shape[1:]
-            images[i, :, :height, :width] = image[:3]
-            valid[i, :height, :width] = image[3] > 0 if len(image) == 4 else True
+            images[i, :, :height, :width] = image[:channels]
+            valid[i, :height, :width] = image[channels] > 0 if len(image) > channels else True
             if not valid[i].all():
                 images[i] = np.moveaxis(filled(np.moveaxis(images[i], 0, 2), valid[i]), 2, 0)
             if with_masks:

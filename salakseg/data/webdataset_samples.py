@@ -1,6 +1,7 @@
 """shards/ for a loop of one's own: webdataset's pipeline, its samples decoded as here."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ Sample = tuple[Tensor, Tensor | None, dict[str, Any]]
 def webdataset(shards_dir: Path | str = "shards", split: str = "train") -> wds.WebDataset:
     """The patches of a split, by `webdataset.WebDataset`: shuffle, batch and load it as any other.
 
-    Each sample is its image, uint8 (3, H, W); its mask, uint8 (H, W) of class indices and 255 where
+    Each sample is its image, uint8 (bands, H, W); its mask, uint8 (H, W) of class indices and 255 where
     there is no class, or None; and what is known of it: `key`, `folder`, `base_image`, …. They come
     as they were packed, shared out among the processes of a run and the workers of a DataLoader.
 
@@ -36,19 +37,20 @@ def webdataset(shards_dir: Path | str = "shards", split: str = "train") -> wds.W
     Raises:
         InputError: no shards, or none of this split.
     """
+    tars, channels = tars_of(shards_dir, split)
     return wds.WebDataset(
-        tars_of(shards_dir, split),
+        tars,
         shardshuffle=False,
         nodesplitter=wds.split_by_node,
         empty_check=False,  # more workers than tars
-    ).map(decoded_sample)
+    ).map(partial(decoded_sample, channels=channels))
 
 
-def decoded_sample(sample: dict[str, Any]) -> Sample:
-    """Decode what webdataset reads of a sample."""
+def decoded_sample(sample: dict[str, Any], channels: int = 3) -> Sample:
+    """Decode what webdataset reads of a sample; without alpha, which comes after the bands."""
     where = f"{sample['__url__']}, {sample['__key__']}"
-    stored = next(sample[kind] for kind in ("png", "jpg") if kind in sample)
-    image = torch.from_numpy(decoded_image(bytearray(stored), where)[:3])
+    stored = next(sample[kind] for kind in ("png", "jpg", "tif") if kind in sample)
+    image = torch.from_numpy(decoded_image(bytearray(stored), where)[:channels])
     mask = None
     if "mask.png" in sample:
         mask = torch.from_numpy(decoded_mask(bytearray(sample["mask.png"]), where))

@@ -36,7 +36,7 @@ from salakseg.evaluation.tally import ScoredSource, Tally
 from salakseg.files import atomic_path, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.metrics import scores
-from salakseg.model.weights import Model, find_model, load_model
+from salakseg.model.weights import Model, bring_to, find_model, load_model
 
 
 @joined()
@@ -126,6 +126,8 @@ def evaluate(
 
     def rate(rated_model: Model) -> Rated:
         require_same_classes(rated_model, source.mapping, where)
+        if isinstance(source, ShardSplit):
+            bring_to(rated_model, source.shards.band_set, where)
         tally = source.score(rated_model, batch_size, num_workers, amp)
         return Rated.of(rated_model, tally, source.notes_on(rated_model))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from salakseg.band_set import BandSet
 from salakseg.classes import (
     IGNORE_INDEX,
     MASK_SIZE_TOLERANCE,
@@ -30,7 +31,7 @@ from salakseg.imagery.alignment import lies_elsewhere
 from salakseg.imagery.drawing import Picture
 from salakseg.imagery.raster import ImageSource, open_image
 from salakseg.mapping.areas import ground_of
-from salakseg.mapping.inputs import Input
+from salakseg.mapping.inputs import Input, require_on_scale
 from salakseg.mapping.resample import classify_seen, seen_by
 from salakseg.mask_sets import understood_files
 from salakseg.metrics import confusion_matrix
@@ -73,9 +74,11 @@ class ImageFolder(ScoredSource):
             self.notes += [f"the masks' numbers are read as {read.words}"] if read.words else []
             self.notes += [read.doubt] if read.doubt else []
         self._noted = False
+        self._band_set: BandSet | None = None
 
     def score(self, model: Model, batch_size: int, num_workers: int, amp: bool | None) -> Tally:
         """One pass of a model."""
+        self._band_set = model.band_set
         counter = Counter(self.owner, model.mapping.num_classes, torch.device("cpu"))
         thumbnails: dict[int, bytes] = {}
         resized, smeared = [], 0
@@ -85,7 +88,10 @@ class ImageFolder(ScoredSource):
                 image_path, mask_path = self.pairs[entry]
                 reading = read_mask(mask_path, self.mapping)
                 smeared += reading.smeared
-                with open_image(image_path, white_level=model.white_level) as source:
+                with open_image(
+                    image_path, white_level=model.white_level, band_set=model.band_set
+                ) as source:
+                    require_on_scale(source)
                     shape = source.height, source.width
                     truth = _fit_truth(reading.labels, shape, image_path, mask_path)
                     if reading.labels.shape != shape:
@@ -124,9 +130,10 @@ class ImageFolder(ScoredSource):
     def show(self, entry: int) -> tuple[Picture, NDArray[np.uint8]]:
         """Image uint8 (H, W, 3) and truth uint8 (H, W)."""
         image_path, mask_path = self.pairs[entry]
-        with open_image(image_path) as source:
+        with open_image(image_path, band_set=self._band_set) as source:
             shape = source.height, source.width
             image, valid = source.read(0, 0, *shape)
+            image = source.shown(image)
         labels = read_mask(mask_path, self.mapping).labels
         truth = _fit_truth(labels, shape, image_path, mask_path)
         return image, np.where(valid, truth, IGNORE_INDEX).astype(np.uint8)

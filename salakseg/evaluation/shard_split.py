@@ -26,7 +26,7 @@ READ_TO_SHOW = 64
 
 
 def most_likely(model: Model, images: Tensor, amp: bool | None) -> tuple[Tensor, Tensor]:
-    """uint8 (B, 3, H, W) → confidence float32 and class indices int64, both (B, H, W)."""
+    """uint8 (B, C, H, W) → confidence float32 and class indices int64, both (B, H, W)."""
     # Not argmax(1): on a CPU it takes 25 times as long as max, nearly as long as a small network.
     confidence, prediction = model.probabilities(images, amp).max(1)
     return confidence, prediction
@@ -188,7 +188,7 @@ class ShardSplit(ScoredSource):
         """Image uint8 (P, P, 3) and truth uint8 (P, P) of a patch."""
         batch = self._read(entry)
         assert batch.masks is not None
-        return batch.images[0].permute(1, 2, 0).numpy(), batch.masks[0].numpy()
+        return self.shards.picture(batch.images[0].numpy()), batch.masks[0].numpy()
 
     def predicted(
         self, model: Model, tally: Tally, entry: int, amp: bool | None

@@ -4,7 +4,8 @@ One band is repeated three times; of two (grey and alpha) the first one is taken
 the file calls red, green and blue, and where it does not, the first three.
 
 8-bit values stay as they are. Of 16-bit ones a *white level* (the word is DNG's) becomes 255 and
-what is brighter too, 0 stays 0. Cameras and satellites seldom fill 16 bits, so the level is said
+what is brighter too, 0 stays 0. More than three bands are another matter: `imagery.multiband`.
+Cameras and satellites seldom fill 16 bits, so the level is said
 (`--white-level`), or the training set's, or the least of `WHITE_LEVELS` that the values keep to.
 """
 
@@ -25,7 +26,7 @@ BRIGHTER, OVERSHOOT = 0.001, 1.01
 
 
 def checked_bands(bands: Sequence[int] | str | None) -> tuple[int, ...] | None:
-    """The one or three band numbers, from 1, of `--bands`, from "1,2,3" too.
+    """The band numbers, from 1, of `--bands`, from "1,2,3" too: one, three, or more, all different.
 
     Raises:
         InputError: they are none.
@@ -36,9 +37,11 @@ def checked_bands(bands: Sequence[int] | str | None) -> tuple[int, ...] | None:
         numbers = tuple(map(int, bands.split(",") if isinstance(bands, str) else bands))
     except ValueError as error:
         raise InputError(f"--bands {bands}: must be band numbers, as in 1,2,3") from error
-    if len(numbers) not in (1, 3) or min(numbers) < 1:
+    several = len(numbers) > 3 and len(set(numbers)) == len(numbers)
+    if (len(numbers) not in (1, 3) and not several) or min(numbers) < 1:
         raise InputError(
-            f"--bands {','.join(map(str, numbers))}: must be one or three band numbers, as in 1,2,3"
+            f"--bands {','.join(map(str, numbers))}: must be one or three band numbers, as in "
+            "1,2,3, or more different ones"
         )
     return numbers
 

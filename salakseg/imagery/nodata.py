@@ -16,7 +16,7 @@ A pixel of an image is valid unless one of these says that it is not:
 | that, in a file compressed with loss | also around solid nodata, if within `TOLERANCE` of it |
 
 A file's value that no pixel can hold (-9999 in 8 bits, NaN) marks nothing; as `--nodata` it is
-refused.
+refused. Of more than three bands, which may be of any type, `imagery.multiband` says more.
 """
 
 from typing import Any
@@ -39,8 +39,14 @@ SOLID, REACH = 8, 16
 COLLAR = REACH + 2 * SOLID - 2
 
 
-def require_nodata(nodata: float | None) -> None:
-    """Raise `InputError` unless `--nodata` is a value of 8 or 16 bits, or not given."""
+def require_nodata(nodata: float | None, several: bool = False) -> None:
+    """Raise `InputError` unless `--nodata` is a value of 8 or 16 bits, or not given.
+
+    Args:
+        several: more than three bands are read, which may hold any number.
+    """
+    if several and nodata is not None and np.isfinite(nodata):
+        return
     if nodata is not None and not (0 <= nodata <= FULL_16_BITS and float(nodata).is_integer()):
         raise InputError(
             f"--nodata {nodata:g}: no pixel can hold it; must be a whole number, 0 to "

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from salakseg.band_set import BandSet
 from salakseg.errors import InputError
 from salakseg.imagery.decode import ERRORS, WHOLE_PIXELS
 
@@ -35,11 +36,14 @@ def told_beside(names: Iterable[str]) -> set[str]:
     return {name.removesuffix(".msk").removesuffix(".aux.xml") for name in found}
 
 
-def read_photo(path: Path, white_level: int | None = None) -> NDArray[np.uint8]:
+def read_photo(
+    path: Path, white_level: int | None = None, band_set: BandSet | None = None
+) -> NDArray[np.uint8]:
     """A whole image as uint8 (H, W, 3), as `imagery.raster.open_image` gives it.
 
     Args:
         white_level: the 16-bit value that becomes 255; None: by the image's own values.
+        band_set: of more bands, of which three are shown.
 
     Raises:
         InputError: names the file: missing, truncated, no image, or values without a known scale.
@@ -47,12 +51,12 @@ def read_photo(path: Path, white_level: int | None = None) -> NDArray[np.uint8]:
     # rasterio is slow to import, and index has many processes that need it for few files.
     from salakseg.imagery.raster import open_image
 
-    with open_image(path, white_level=white_level) as source:
+    with open_image(path, white_level=white_level, band_set=band_set) as source:
         if source.width * source.height > WHOLE_PIXELS:
             raise InputError(
                 f"{path}: {source.width} × {source.height} pixels are too many to read as a whole"
             )
-        return source.read(0, 0, source.height, source.width)[0]
+        return source.shown(source.read(0, 0, source.height, source.width)[0])
 
 
 def ground_sampling(path: Path, width: int, height: int) -> tuple[float | None, str]:

@@ -2,17 +2,16 @@
 
 In: anything that GDAL reads (GeoTIFF, BigTIFF, COG, VRT, a JPEG or PNG with a world file, …) by
 window, whatever its block layout; and photographs, which are decoded whole and turned upright. Out:
-8-bit RGB by the rule of `imagery.bands`, and which pixels are valid by that of `imagery.nodata`.
+8-bit RGB by the rule of `imagery.bands`, or more bands by that of a `BandSet`; and which pixels are
+valid by that of `imagery.nodata`.
 
 An image that has a place (`imagery.place`) is never turned: GDAL and QGIS do not.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +19,9 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window
+from rasterio.errors import RasterioError
 
-from salakseg.console import console
+from salakseg.band_set import BandSet
 from salakseg.errors import InputError, WorkError
 from salakseg.files import is_cut_off_jpeg
 from salakseg.imagery.bands import checked_bands
@@ -35,27 +33,24 @@ from salakseg.imagery.decode import (
     exif_orientation,
     turned_upright,
 )
+from salakseg.imagery.multiband import band_reading_of
 from salakseg.imagery.place import place_of
 from salakseg.imagery.reading import (
     GDAL_ERRORS,
     PHOTO_DRIVERS,
     Pixels,
-    Reading,
     is_nodata,
     level_of,
     marks_of,
     open_raster,
     reading_of,
 )
+from salakseg.imagery.windows import cause_of, windows_of
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 # GDAL keeps decoded blocks; its default, a share of the machine's memory, is no bound. In bytes:
 # rasterio hands the number to GDAL's C function, not to its reading of "128" as megabytes.
 GDAL_CACHE_BYTES = 128 << 20
-
-# A photograph has no place on Earth, and need not be told so. For all of the process: images are
-# opened in threads, and `warnings.catch_warnings` is not for those.
-warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,7 @@ class ImageSource:
         gcps: ground control points and their CRS, where no transform fits them.
         turned: by its EXIF orientation, to be upright.
         notes: what a user must know of how it is read, without its name.
+        band_set: its bands, where `read` gives other ones than RGB: (height, width, bands).
     """
 
     path: Path
@@ -86,6 +82,11 @@ class ImageSource:
     gcps: tuple[tuple[Any, ...], Any] = ((), None)
     turned: bool = False
     notes: tuple[str, ...] = ()
+    band_set: BandSet | None = None
+
+    def shown(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Of pixels as `read` gives them what people see, RGB (height, width, 3)."""
+        return pixels if self.band_set is None else self.band_set.picture(pixels)
 
 
 @contextmanager
@@ -104,29 +105,36 @@ def open_image(
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
     white_level: int | None = None,
+    band_set: BandSet | None = None,
 ) -> Iterator[ImageSource]:
     """Open an image for windowed reading.
 
     Args:
         nodata: value that marks a pixel as nodata where all bands hold it, in the file's own scale;
             None: what the file says, if anything.
-        bands: numbers, from 1, of the one or three bands to take; None: by the rule of
-            `imagery.bands`.
+        bands: numbers, from 1, of the one or three bands to take, or of those of `band_set`; None:
+            by the rule of `imagery.bands`, or by name.
         skip_unreadable: take the blocks of a raster that cannot be read for not valid, and name
             them; otherwise they raise.
         white_level: the 16-bit value that becomes 255; None: by the image's own values.
+        band_set: the bands to give, in place of RGB.
 
     Raises:
         InputError: names the file: missing, no image, damaged, without these bands, or with values
             without a known scale.
     """
     bands = checked_bands(bands)
+    if band_set is None and bands is not None and len(bands) > 3:
+        listed = ",".join(map(str, bands))
+        raise InputError(f"{path}: --bands {listed}: one or three are taken here")
     with quiet_gdal(), _opened(path) as raster:
         with _named(path):
             if (raster is None or raster.driver == "JPEG") and is_cut_off_jpeg(path):
                 raise InputError("the image cannot be read (the file is cut off)")
             if raster is None:
                 source = _photo(path, nodata, bands)
+            elif band_set is not None:
+                source = _multiband(path, raster, nodata, bands, skip_unreadable, band_set)
             elif _is_photo(raster):
                 notes = tuple(filter(None, [place_of(raster).note]))
                 source = replace(_photo(path, nodata, bands), notes=notes)
@@ -187,7 +195,7 @@ def _opened(path: Path) -> Iterator[Any]:
         if not path.exists():
             raise InputError(f"{path}: no such file") from error
         if path.suffix.lower() not in PHOTO_SUFFIXES:
-            raise InputError(f"{path}: the image cannot be read ({_cause(error)})") from error
+            raise InputError(f"{path}: the image cannot be read ({cause_of(error)})") from error
         yield None
         return
     with raster:
@@ -207,7 +215,7 @@ def _named(path: Path) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (*GDAL_ERRORS, *ERRORS) as error:
-        raise InputError(f"{path}: the image cannot be read ({_cause(error)})") from error
+        raise InputError(f"{path}: the image cannot be read ({cause_of(error)})") from error
 
 
 def _is_photo(raster: Any) -> bool:
@@ -270,13 +278,39 @@ def _raster(
         raster.width,
         place.crs,
         place.transform,
-        _windows(path, reading, level, skip_unreadable),
+        windows_of(path, raster, lambda window: reading.pixels(window, level), 3, skip_unreadable),
         None if raster.dtypes[reading.bands[0] - 1] == "uint8" else level,
         place.gcps,
         turned,
         tuple(filter(None, notes)),
     )
     return _turned(source, orientation) if turned else source
+
+
+def _multiband(
+    path: Path,
+    raster: Any,
+    nodata: float | None,
+    bands: tuple[int, ...] | None,
+    skip_unreadable: bool,
+    band_set: BandSet,
+) -> ImageSource:
+    _require_bands(bands, raster.count)
+    place = place_of(raster)
+    reading = band_reading_of(raster, nodata, bands, band_set)
+    source = ImageSource(
+        path,
+        raster.height,
+        raster.width,
+        place.crs,
+        place.transform,
+        windows_of(path, raster, reading.pixels, len(band_set), skip_unreadable),
+        gcps=place.gcps,
+        notes=tuple(filter(None, [place.note, reading.note])),
+        band_set=band_set,
+    )
+    orientation = UPRIGHT if place.known else exif_orientation(path)
+    return source if orientation == UPRIGHT else _turned(source, orientation)
 
 
 def _turned(source: ImageSource, orientation: int) -> ImageSource:
@@ -291,81 +325,6 @@ def _turned(source: ImageSource, orientation: int) -> ImageSource:
     )
     upright = _in_memory(source.path, pixels, valid)
     return replace(source, height=upright.height, width=upright.width, read=upright.read)
-
-
-def _windows(
-    path: Path, reading: Reading, level: int | None, skip_unreadable: bool
-) -> Callable[[int, int, int, int], Pixels]:
-    """`ImageSource.read` of an open raster."""
-    unreadable: set[tuple[int, int]] = set()
-    # GDAL's data sets are not for two threads at a time.
-    one_at_a_time = Lock()
-    raster = reading.raster
-
-    def read(row: int, column: int, height: int, width: int) -> Pixels:
-        with one_at_a_time:
-            try:
-                return reading.pixels(Window(column, row, width, height), level)
-            except GDAL_ERRORS as error:
-                if not skip_unreadable:
-                    raise InputError(
-                        f"{path}: rows {row} to {row + height - 1} cannot be read "
-                        f"({_cause(error)}); {_advice(raster)}, or map the rest of it with "
-                        "--skip-unreadable"
-                    ) from error
-            return read_blocks(row, column, height, width)
-
-    def read_blocks(row: int, column: int, height: int, width: int) -> Pixels:
-        image, valid = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool)
-        for block in _blocks_in(raster, row, column, height, width):
-            try:
-                pixels = reading.pixels(block, level)
-            except GDAL_ERRORS:
-                block_height, block_width = raster.block_shapes[0]
-                top = block.row_off // block_height * block_height
-                left = block.col_off // block_width * block_width
-                if (top, left) not in unreadable:
-                    unreadable.add((top, left))
-                    console.print(
-                        f"{path}: the block of {block_height} × {block_width} pixels at row {top}, "
-                        f"column {left} cannot be read and is left out"
-                    )
-                continue
-            place = np.s_[
-                block.row_off - row : block.row_off - row + block.height,
-                block.col_off - column : block.col_off - column + block.width,
-            ]
-            image[place], valid[place] = pixels
-        return image, valid
-
-    return read
-
-
-def _cause(error: BaseException) -> str:
-    """What GDAL said first, in a line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())
-
-
-def _advice(raster: Any) -> str:
-    if raster.driver == "VRT":
-        return "put the files that it is made of where it looks for them"
-    return "the file is damaged or was cut short: copy or export it again"
-
-
-def _blocks_in(raster: Any, row: int, column: int, height: int, width: int) -> Iterator[Any]:
-    """The parts of a window that lie in one block of the file each."""
-    block_height, block_width = raster.block_shapes[0]
-    for top in range(row // block_height * block_height, row + height, block_height):
-        for left in range(column // block_width * block_width, column + width, block_width):
-            first_row, first_column = max(top, row), max(left, column)
-            yield Window(
-                first_column,
-                first_row,
-                min(left + block_width, column + width) - first_column,
-                min(top + block_height, row + height) - first_row,
-            )
 
 
 def write_cog(scratch: Path, path: Path, classes: bool) -> None:

@@ -4,6 +4,7 @@ The rules are those of `imagery.bands` and `imagery.nodata`; this is where GDAL'
 (colour interpretation, mask flags, nodata values, colour tables) are understood.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,13 +16,16 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import MaskFlags
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from salakseg.errors import InputError
 from salakseg.imagery.bands import colour_bands, require_known_scale, to_rgb8, white_level_of
 from salakseg.imagery.nodata import COLLAR, TRANSPARENT, is_alpha, near_solid, opaque_from
 
+# A photograph has no place on Earth, and need not be told so. For all of the process: images are
+# opened in threads, and `warnings.catch_warnings` is not for those.
+warnings.simplefilter("ignore", NotGeoreferencedWarning)
 # Most of what goes wrong in GDAL; some of it rasterio hands on as it is, or cannot decode.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError, UnicodeDecodeError, OSError)
 
@@ -117,9 +121,13 @@ def reading_of(raster: Any, nodata: float | None, wanted: tuple[int, ...] | None
     """
     names = [colour.name for colour in raster.colorinterp]
     for band in wanted or raster.indexes[:1]:
-        require_known_scale(raster.dtypes[band - 1])
+        try:
+            require_known_scale(raster.dtypes[band - 1])
+        except InputError as error:
+            more = "; more than three bands may be of any type: --bands" * (raster.count > 3)
+            raise InputError(f"{error}{more}") from error
     lossy = _is_lossy(raster)
-    alpha, opaque, notes = _alpha(raster, names, wanted, lossy)
+    alpha, opaque, notes = alpha_of(raster, names, wanted, lossy)
     bands = wanted or colour_bands(names, alpha)
     dtype = raster.dtypes[bands[0] - 1]
     if any(raster.dtypes[band - 1] != dtype for band in bands):
@@ -140,7 +148,7 @@ def reading_of(raster: Any, nodata: float | None, wanted: tuple[int, ...] | None
         others,
         alpha,
         opaque,
-        _masked(raster, bands),
+        masked_bands(raster, bands),
         marks_of([raster.nodatavals[b - 1] if nodata is None else nodata for b in others], dtype),
         lossy,
         _palette(raster, bands[0]) if names[bands[0] - 1] == "palette" else None,
@@ -202,7 +210,7 @@ def _is_lossy(raster: Any) -> bool:
     return raster.dtypes[0] == "uint8" and (loss == "LOSSY" or (named and not loss))
 
 
-def _alpha(
+def alpha_of(
     raster: Any, names: list[str], wanted: tuple[int, ...] | None, lossy: bool
 ) -> tuple[int | None, int, tuple[str, ...]]:
     """The band of alpha, or None; its least value where a pixel is there; what to tell of it."""
@@ -220,7 +228,7 @@ def _alpha(
         return alpha, 1, ()
     *colours, values = np.concatenate(parts, axis=1)
     # Of 16 bits all may be in use or not, and some write 0 and 1.
-    full = max(1, int(values.max()))
+    full = max(1, int(np.nan_to_num(values).max()))
     if raster.dtypes[alpha - 1] == "uint8" and full >= TRANSPARENT:
         full = 255
     if is_alpha(values, np.array(colours), full):
@@ -235,7 +243,7 @@ def _alpha(
     )
 
 
-def _masked(raster: Any, bands: tuple[int, ...]) -> tuple[int, ...]:
+def masked_bands(raster: Any, bands: tuple[int, ...]) -> tuple[int, ...]:
     """The bands whose masks are masks of their own, not made of alpha or one band's nodata."""
     flags = set(raster.mask_flag_enums[bands[0] - 1])
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
@@ -259,16 +267,24 @@ def _palette(raster: Any, band: int) -> NDArray[np.uint8]:
 
 def _sampled(reading: Reading) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
     """`stored` of windows all over an image; those that cannot be read are left out."""
+    for window in sample_windows(reading.raster):
+        with suppress(*GDAL_ERRORS):
+            yield reading.stored(window)
+
+
+def sample_windows(raster: Any) -> list[Any]:
+    """Windows all over an image: see `SAMPLES`."""
 
     def spread(length: int) -> list[int]:
         last = max(0, length - SAMPLE_SIDE)
         return sorted(set(np.linspace(0, last, SAMPLES).astype(int).tolist()))
 
-    height, width = (min(SAMPLE_SIDE, length) for length in reading.raster.shape)
-    for row in spread(reading.raster.height):
-        for column in spread(reading.raster.width):
-            with suppress(*GDAL_ERRORS):
-                yield reading.stored(Window(column, row, width, height))
+    height, width = (min(SAMPLE_SIDE, length) for length in raster.shape)
+    return [
+        Window(column, row, width, height)
+        for row in spread(raster.height)
+        for column in spread(raster.width)
+    ]
 
 
 def _grown(window: Any, raster: Any) -> Any:

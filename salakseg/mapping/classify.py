@@ -42,7 +42,7 @@ class Block:
         row, column: of its first pixel in the image.
         labels: uint8 (h, w): class indices 0 … K-1, 255 where the pixel is not valid.
         confidence: uint8 (h, w): probability of that class in percent, 255 where not valid.
-        image: uint8 (h, w, 3): the image itself.
+        image: uint8 (h, w, 3): the image itself, as people see it.
         carried: float32 (K, rows, columns) on the network's device: the unfinished sums that the
             block below goes on with.
     """
@@ -126,7 +126,7 @@ def classify(
                 found = likeliest(sums[:, inside[0], inside[1]]).cpu().numpy()
                 if not valid[inside].all():
                     found[:, ~valid[inside]] = IGNORE_INDEX
-                yield Block(row, column, found[0], found[1], image[inside], carried)
+                yield Block(row, column, found[0], found[1], source.shown(image[inside]), carried)
 
 
 def default_batch_size(device: torch.device, tile: int) -> int:

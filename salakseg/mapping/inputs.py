@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from salakseg.band_set import BandSet
 from salakseg.console import console
 from salakseg.data.folders import find_folders
 from salakseg.data.patch_names import PATCH_NAME
@@ -26,6 +27,10 @@ from salakseg.mapping.patch_mosaic import Mosaic, Patch, open_mosaic, put_togeth
 RASTER_SUFFIXES = (*IMAGE_SUFFIXES, ".vrt")
 FLAT_BORDER_SHARE = 0.25
 BORDER_SAMPLES = 64
+# Values are of another unit if so much of each band is at an end of its scale, in so many windows a
+# side of so many pixels.
+OFF_SCALE, LOOKS, LOOK_SIDE = 0.9, 4, 64
+BYTES = (0.0, 255.0)
 
 
 @dataclass(frozen=True)
@@ -175,11 +180,13 @@ def open_input(
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
     white_level: int | None = None,
+    band_set: BandSet | None = None,
 ) -> AbstractContextManager[ImageSource]:
     """Open it for windowed reading; raises as `open_image` and `open_mosaic` do."""
+    options = nodata, bands, skip_unreadable, white_level, band_set
     if image.mosaic is not None:
-        return open_mosaic(image.mosaic, nodata, bands, skip_unreadable, white_level)
-    return open_image(image.path, nodata, bands, skip_unreadable, white_level)
+        return open_mosaic(image.mosaic, *options)
+    return open_image(image.path, *options)
 
 
 def require_different_names(inputs: list[Input]) -> None:
@@ -193,6 +200,28 @@ def require_different_names(inputs: list[Input]) -> None:
                 f"{other} and {image.path}: their maps would have the same names; "
                 "map them apart, each with its own --out"
             )
+
+
+def require_on_scale(source: ImageSource) -> None:
+    """Raise `InputError` where the values of an image of more than three bands are of another unit
+    than those of training: then nearly all of them lie beyond every band's scale."""
+    bands = () if source.band_set is None else source.band_set.bands
+    scaled = [place for place, band in enumerate(bands) if (band.low, band.high) != BYTES]
+    if source.band_set is None or not scaled:
+        return
+    height, width = min(LOOK_SIDE, source.height), min(LOOK_SIDE, source.width)
+    parts = []
+    for row in np.linspace(0, source.height - height, LOOKS).astype(int).tolist():
+        for column in np.linspace(0, source.width - width, LOOKS).astype(int).tolist():
+            pixels, valid = source.read(row, column, height, width)
+            parts.append(pixels[valid][:, scaled])
+    values = np.concatenate(parts)
+    if len(values) and (((values == 0) | (values == 255)).mean(axis=0) >= OFF_SCALE).all():
+        raise InputError(
+            f"{source.path}: its values are beyond nearly all of those of training "
+            f"({source.band_set.described()}), so of another unit; gdal_edit.py -scale FACTOR "
+            "writes into the file what they are to be multiplied by"
+        )
 
 
 def suggest_nodata(source: ImageSource) -> None:
@@ -210,8 +239,9 @@ def suggest_nodata(source: ImageSource) -> None:
     for value, name in ((0, "black"), (255, "white")):
         share = ((np.abs(border - value) <= SMEARED).all(axis=1) & valid).mean()
         if share >= FLAT_BORDER_SHARE:
+            scaled = source.band_set is not None or (source.white_level is not None and value)
             console.print(
                 f"{source.path}: {share:.0%} of its border is plain {name} and not marked as "
                 f"nodata; if nothing was photographed there, add --nodata "
-                + (str(value) if source.white_level is None or not value else "with its value")
+                + ("with its value" if scaled else str(value))
             )

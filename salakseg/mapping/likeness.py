@@ -68,7 +68,7 @@ def distances(
 
 
 def _some_tiles(source: ImageSource, tile: int) -> NDArray[np.uint8]:
-    """uint8 (n, tile, tile, 3), on a grid over the whole image."""
+    """uint8 (n, tile, tile, C), on a grid over the whole image."""
     down, across = plan_axis(source.height, tile, 0), plan_axis(source.width, tile, 0)
     wanted = min(down.count * across.count, max(LEAST, down.count * across.count // ONE_IN), MOST)
     rows = min(down.count, max(1, round(sqrt(wanted * down.count / across.count))))

@@ -23,7 +23,7 @@ from salakseg.mapping.against_mask import (
 )
 from salakseg.mapping.area_tables import areas_csv
 from salakseg.mapping.areas import Ground, ground_of, measure_areas, validation_of
-from salakseg.mapping.inputs import suggest_nodata
+from salakseg.mapping.inputs import require_on_scale, suggest_nodata
 from salakseg.mapping.jobs import Job, MapOptions, Prediction
 from salakseg.mapping.likeness import share_far
 from salakseg.mapping.outputs import Shrunk, make_tags, write_preview, write_raster, write_table
@@ -50,8 +50,10 @@ def make_map(
     zones = None if options.zones is None else place_zones(options.zones, source)
     if job.mask is not None:
         require_fitting(job.mask, (source.height, source.width))
-    if options.nodata is not None and options.nodata > 255 and source.white_level is None:
+    eight_bits = source.white_level is None and source.band_set is None
+    if options.nodata is not None and options.nodata > 255 and eight_bits:
         raise InputError(f"{path}: --nodata {options.nodata:g}: its values are 8-bit, 0 to 255")
+    require_on_scale(source)
     ground = ground_of(source, options.gsd, job.image.is_photo)
     seen, notes = seen_by(network, source, ground, options.resolution)
     if options.gsd is not None and source.crs is not None and ground.side is not None:

@@ -5,9 +5,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from salakseg.band_set import BandSet
 from salakseg.console import console
 from salakseg.data.image_doctor import LARGEST_PATCH
 from salakseg.data.layout import LAYOUT, georeference, read_layout
@@ -176,6 +178,7 @@ def open_mosaic(
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
     white_level: int | None = None,
+    band_set: BandSet | None = None,
 ) -> Iterator[ImageSource]:
     """Open it for windowed reading, as `imagery.raster.open_image` does.
 
@@ -185,7 +188,8 @@ def open_mosaic(
         InputError: as `open_image`; a patch is not as large as its place.
     """
     crs, transform = georeference(mosaic.layout or {}, mosaic.path.parent.parent / LAYOUT)
-    level, notes = _of_all(mosaic.patches, nodata, bands, white_level)
+    options: dict[str, Any] = {"nodata": nodata, "bands": bands, "band_set": band_set}
+    level, notes = _of_all(mosaic.patches, options, white_level)
     lefts, tops = (np.array([getattr(patch, side) for patch in mosaic.patches]) for side in "xy")
     rights = lefts + [patch.width for patch in mosaic.patches]
     bottoms = tops + [patch.height for patch in mosaic.patches]
@@ -199,7 +203,7 @@ def open_mosaic(
     def pixels_of(number: int) -> Pixels | None:
         patch = mosaic.patches[number]
         try:
-            with open_image(patch.path, nodata, bands, white_level=level) as source:
+            with open_image(patch.path, white_level=level, **options) as source:
                 if (source.width, source.height) != (patch.width, patch.height):
                     raise InputError(
                         f"{patch.path}: {source.width} × {source.height} pixels, its place in "
@@ -212,8 +216,10 @@ def open_mosaic(
             console.print(f"Left out: {error}")
             return None
 
+    channels = 3 if band_set is None else len(band_set)
+
     def read(row: int, column: int, window_height: int, window_width: int) -> Pixels:
-        pixels = np.zeros((window_height, window_width, 3), np.uint8)
+        pixels = np.zeros((window_height, window_width, channels), np.uint8)
         valid = np.zeros((window_height, window_width), bool)
         inside = (lefts < column + window_width) & (rights > column)
         inside &= (tops < row + window_height) & (bottoms > row)
@@ -227,20 +233,21 @@ def open_mosaic(
         return pixels, valid
 
     with quiet_gdal():
-        yield ImageSource(mosaic.path, height, width, crs, transform, read, level, notes=notes)
+        place = height, width, crs, transform
+        yield ImageSource(mosaic.path, *place, read, level, notes=notes, band_set=band_set)
 
 
 def _of_all(
-    patches: Sequence[Patch],
-    nodata: float | None,
-    bands: tuple[int, ...] | None,
-    white_level: int | None,
+    patches: Sequence[Patch], options: dict[str, Any], white_level: int | None
 ) -> tuple[int | None, tuple[str, ...]]:
     """The white level of patches, one for all, and what to tell of them, by some of them."""
     level, notes = white_level, tuple[str, ...]()
     for patch in patches[:: max(1, len(patches) // SAMPLED_PATCHES)]:
         # What cannot be read is told where it is needed.
-        with suppress(InputError), open_image(patch.path, nodata, bands, False, white_level) as one:
+        with (
+            suppress(InputError),
+            open_image(patch.path, white_level=white_level, **options) as one,
+        ):
             if not notes or (one.white_level or 0) > (level or 0):
                 level, notes = one.white_level, one.notes
             if white_level is not None or one.white_level is None:

@@ -99,7 +99,8 @@ def predict(
         batch_size: tiles that the network takes at a time; None: by device.
         nodata: a pixel is nodata where all its bands have this value; None: as the file says.
         bands: numbers, from 1, of the one or three bands to take; None: those that the file calls
-            red, green and blue, or the first ones.
+            red, green and blue, or the first ones. Of a model of more bands: the numbers of these,
+            in its order; None: by their names.
         white_level: the 16-bit value of full brightness; None: that which the model was trained
             with, or by each image's own values.
         resolution: "match": the pixel size that the model was trained at, where it and the image's
@@ -149,7 +150,6 @@ def predict(
     )
     if batch_size is not None and batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: must be 1 or more")
-    require_nodata(nodata)
     require_gsd(gsd)
     if min_area is not None and not 0 <= min_area < inf:
         raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
@@ -165,6 +165,13 @@ def predict(
         generator,
         read_class_mapping(Path(class_mapping)) if class_mapping is not None else None,
     )
+    several = network.band_set is not None
+    require_nodata(nodata, several)
+    if not several and options.bands is not None and len(options.bands) > 3:
+        raise InputError(
+            f"--bands {','.join(map(str, options.bands))}: {model_path} takes red, green and blue: "
+            "one or three bands"
+        )
     # An option out of range is no fault of the images: say so once, before any of them.
     plan_axis(1, network.patch_size if tile is None else tile, overlap)
     model_hash = sha256_of(model_path)
@@ -188,7 +195,9 @@ def predict(
         try:
             with (
                 out_of_memory_is(f"{path}: use a smaller --batch-size, or --device cpu"),
-                open_input(job.image, nodata, options.bands, skip_unreadable, level) as source,
+                open_input(
+                    job.image, nodata, options.bands, skip_unreadable, level, network.band_set
+                ) as source,
             ):
                 return make_map(job, source, network, options, title, told)
         except WRITE_ERRORS as error:

@@ -169,15 +169,18 @@ def resampled(source: ImageSource, scale: float | tuple[float, float]) -> ImageS
         down_box = 0, top - first_row, columns, min(bottom - first_row, height)
 
         def shrunk(band: NDArray[Any]) -> NDArray[Any]:
+            if band.ndim == 3 and band.shape[2] != 3:  # no picture to Pillow
+                return np.stack([shrunk(one) for one in np.moveaxis(band, 2, 0)], 2)
             # One side after the other, as Pillow does too: their filters may differ.
             image = Image.fromarray(band).resize((columns, height), _filter(across), across_box)
             return np.asarray(image.resize((columns, rows), _filter(down), down_box))
 
         if valid.all():
             return shrunk(image), np.ones((rows, columns), bool)
-        weights = shrunk(valid.astype(np.float32))
+        share = valid.astype(np.float32)
+        weights = shrunk(share)
         seen = weights > 0
-        sums = [shrunk(image[..., band] * valid.astype(np.float32)) for band in range(3)]
+        sums = [shrunk(band * share) for band in np.moveaxis(image, 2, 0)]
         small = np.stack(sums, 2) / np.where(seen, weights, 1)[..., None]
         there = _any(valid, 0, down, first_row, row, rows)
         there = _any(there, 1, across, first_column, column, columns)
@@ -231,5 +234,6 @@ def on_grid(blocks: Iterator[Block], small: ImageSource, source: ImageSource) ->
         image = np.zeros((*labels.shape, 3), np.uint8)
         if labels.size:  # else the pixel is larger than the block
             image, valid = source.read(row, column, *labels.shape)
+            image = source.shown(image)
             labels[~valid] = confidence[~valid] = IGNORE_INDEX
         yield Block(row, column, labels, confidence, image, block.carried)

@@ -24,12 +24,15 @@ class Discriminator(nn.Module):
         num_classes: K.
         width: channels of the first convolution; the paper has 64.
         dropout: probability of dropping a channel after each convolution; the paper has 0.5.
+        bands: of an image.
     """
 
-    def __init__(self, num_classes: int, width: int = 64, dropout: float = 0.0) -> None:
+    def __init__(
+        self, num_classes: int, width: int = 64, dropout: float = 0.0, bands: int = 3
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
-        channels = (3 + num_classes, width, 2 * width, 4 * width, 8 * width)
+        channels = (bands + num_classes, width, 2 * width, 4 * width, 8 * width)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(into, out, 4, stride=2, padding=2) for into, out in pairwise(channels)
         )
@@ -43,7 +46,7 @@ class Discriminator(nn.Module):
         """Score pairs of image and class map.
 
         Args:
-            images: float (B, 3, H, W) in [0, 1], scaled here to [-1, 1] for all alike (the
+            images: float (B, C, H, W) in [0, 1], scaled here to [-1, 1] for all alike (the
                 published code scales each batch by its own minimum and maximum).
             class_maps: float (B, K, H, W), probabilities.
             valid: bool (B, H, W); elsewhere both are taken for 0, as the convolutions pad them,

@@ -18,7 +18,7 @@ STAGES = 3
 
 
 def features_of(model: Model, images: Tensor, amp: bool | None = None) -> NDArray[np.float32]:
-    """uint8 (B, 3, H, W) on the model's device → float32 (B, D); the decoder does not run.
+    """uint8 (B, C, H, W) on the model's device → float32 (B, D); the decoder does not run.
 
     Raises:
         InputError: a network without an encoder that is known.

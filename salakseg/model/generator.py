@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from salakseg.band_set import COLOURS, BandSet
 from salakseg.errors import InputError
 from salakseg.model.cpu_kernels import fast_kernels
 from salakseg.model.deeplabv2 import DeepLabV2
@@ -49,7 +50,8 @@ class Generator(nn.Module):
     Attributes:
         name: what `create_generator` was called with.
         network: the module whose state dict model files hold.
-        mean, std: of the three bands, of values from 0 to 1.
+        mean, std: of each band, of values from 0 to 1.
+        band_set: the bands that it takes, where they are more than three; None: red, green, blue.
     """
 
     def __init__(
@@ -58,22 +60,34 @@ class Generator(nn.Module):
         network: nn.Module,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        band_set: BandSet | None = None,
     ) -> None:
         super().__init__()
+        self.band_set = band_set
         self.name = name
         self.network = network
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        """Bands of its images."""
+        return self.mean.shape[1]
+
+    @property
+    def colours(self) -> Sequence[int] | None:
+        """Which of them are red, green and blue; None: they are not all there."""
+        return (0, 1, 2) if self.band_set is None else self.band_set.colours
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take another mean and deviation: those that its weights were trained with."""
-        self.mean.copy_(torch.tensor(mean).view(1, 3, 1, 1))
-        self.std.copy_(torch.tensor(std).view(1, 3, 1, 1))
+        self.mean.copy_(torch.tensor(mean).view(1, -1, 1, 1))
+        self.std.copy_(torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), float in [0, 1] → logits (B, K, H, W)."""
+        """Images (B, C, H, W), float in [0, 1] → logits (B, K, H, W)."""
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         right, below = -width % SIDE_MULTIPLE, -height % SIDE_MULTIPLE
@@ -153,7 +167,10 @@ class Tiny(nn.Module):
 
 
 def create_generator(
-    name: str = DEFAULT_GENERATOR, num_classes: int = 7, encoder_weights: str = "imagenet"
+    name: str = DEFAULT_GENERATOR,
+    num_classes: int = 7,
+    encoder_weights: str = "imagenet",
+    band_set: BandSet | None = None,
 ) -> Generator:
     """Build a generator.
 
@@ -166,6 +183,7 @@ def create_generator(
         encoder_weights: `imagenet` (fetched from the internet once), `none` (random), or the path
             of a file with a state dict of the encoder, or of the whole network. `tiny` has none
             and takes random weights for `imagenet`.
+        band_set: bands in place of red, green and blue; see `widened`.
 
     Raises:
         InputError: unknown name; weights that cannot be fetched, read, or do not fit.
@@ -187,7 +205,38 @@ def create_generator(
         generator = _smp_generator(name, num_classes, fetch)
     if encoder_weights not in ("imagenet", "none"):
         _load_encoder_weights(generator, Path(encoder_weights))
-    return generator
+    return generator if band_set is None else widened(generator, band_set)
+
+
+def widened(generator: Generator, band_set: BandSet) -> Generator:
+    """One for red, green and blue, made to take the bands of a set, and normalise them by its own.
+
+    The first convolution's filters of red, green and blue stay with these bands; others get the
+    mean of the three. All shrink by 3 / C, so that what comes out keeps its size. (The encoders'
+    own rule repeats red, green and blue in order, whatever the bands are.)
+
+    Raises:
+        InputError: a network whose first layer is no convolution of the image.
+    """
+    first = [
+        module
+        for module in generator.network.modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1
+    ]
+    if not first:
+        raise InputError(f"--generator {generator.name}: can take red, green and blue alone")
+    for convolution in first:
+        weight = convolution.weight.detach()
+        mean = weight.mean(1)
+        filters = [
+            weight[:, COLOURS.index(name)] if name in COLOURS else mean for name in band_set.names
+        ]
+        wide = torch.stack(filters, 1) * (3 / len(band_set))
+        convolution.weight = nn.Parameter(wide)
+        convolution.in_channels = len(band_set)
+    half = (0.5,) * len(band_set)
+    settings = band_set.mean or half, band_set.std or half
+    return Generator(generator.name, generator.network, *settings, band_set)
 
 
 def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
@@ -284,7 +333,7 @@ def require_side(generator: Generator, side: int) -> None:
 
 def _refusal(generator: Generator, side: int) -> str | None:
     try:
-        generator(torch.zeros(1, 3, side, side, device=generator.mean.device))
+        generator(torch.zeros(1, generator.channels, side, side, device=generator.mean.device))
     except (RuntimeError, AssertionError, ValueError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return None

@@ -48,7 +48,7 @@ class _Portable(nn.Module):
         self.generator = generator
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), float32 in [0, 1] → probabilities (B, K, H, W)."""
+        """Images (B, C, H, W), float32 in [0, 1] → probabilities (B, K, H, W)."""
         x = (images - self.generator.mean) / self.generator.std
         logits: Tensor = self.generator.network(x)
         return logits.softmax(1)
@@ -82,7 +82,8 @@ def _with_settled_padding(network: nn.Module) -> None:
 def export(model: Path | str = Path("best_model.pth"), *, out: Path | str | None = None) -> Path:
     """Write a model as ONNX, and see that ONNX Runtime gives the same classes.
 
-    The input `image` is float32 (B, 3, H, W) in [0, 1], red, green, blue; the output
+    The input `image` is float32 (B, 3, H, W) in [0, 1], red, green, blue (or the model's bands, by
+    the scale that the metadata give); the output
     `probabilities` float32 (B, K, H, W). B, H and W may be any, but for networks whose layers hang
     on the size: their files take tiles of the model's patch size only, and that is said.
 
@@ -154,11 +155,12 @@ def _onnx_of(network: nn.Module, model: Model, any_size: bool) -> Any:
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
     sizes: dict[int, Any] = {0: batch}
     whole = -(-model.patch_size // SIDE_MULTIPLE) * SIDE_MULTIPLE
-    example = torch.zeros(2, 3, whole, whole)
+    bands = model.generator.channels
+    example = torch.zeros(2, bands, whole, whole)
     if any_size:
         sizes |= {2: SIDE_MULTIPLE * height, 3: SIDE_MULTIPLE * width}
         # Sides that differ, or they would be taken for one and the same.
-        example = torch.zeros(2, 3, whole, whole + SIDE_MULTIPLE)
+        example = torch.zeros(2, bands, whole, whole + SIDE_MULTIPLE)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network,
@@ -174,11 +176,11 @@ def _onnx_of(network: nn.Module, model: Model, any_size: bool) -> Any:
     content = program.model_proto
     content.ir_version = FORMAT_VERSION
     tile = ["height", "width"] if any_size else [model.patch_size] * 2
-    _pad_and_crop(content.graph, model.mapping.num_classes, tile)
+    _pad_and_crop(content.graph, bands, model.mapping.num_classes, tile)
     return content
 
 
-def _pad_and_crop(graph: Any, num_classes: int, tile: Sequence[str | int]) -> None:
+def _pad_and_crop(graph: Any, bands: int, num_classes: int, tile: Sequence[str | int]) -> None:
     """From `padded` → `whole` make `image` → `probabilities`: beyond its edge an image goes on with
     its last pixel up to the next multiple, as the generator pads, and what is of it is cut off."""
     from onnx import TensorProto, helper, numpy_helper
@@ -217,7 +219,7 @@ def _pad_and_crop(graph: Any, num_classes: int, tile: Sequence[str | int]) -> No
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     for places, name, channels in (
-        (graph.input, IMAGE, 3),
+        (graph.input, IMAGE, bands),
         (graph.output, PROBABILITIES, num_classes),
     ):
         shape = ["batch", channels, *tile]
@@ -252,7 +254,7 @@ def _largest_difference(content: Any, model: Model, sides: list[tuple[int, int]]
         )
         largest = 0.0
         for number, (height, width) in enumerate(sides):
-            images = _made_up(1 + number % 2, height, width)
+            images = _made_up(1 + number % 2, model.generator.channels, height, width)
             (theirs,) = session.run(None, {IMAGE: images.numpy()})
             with torch.inference_mode():
                 ours = model.generator(images).softmax(1).numpy()
@@ -264,12 +266,12 @@ def _largest_difference(content: Any, model: Model, sides: list[tuple[int, int]]
     return largest
 
 
-def _made_up(batch: int, height: int, width: int) -> Tensor:
-    """Float32 (B, 3, H, W) in [0, 1]: smooth areas with noise, the same each time."""
+def _made_up(batch: int, bands: int, height: int, width: int) -> Tensor:
+    """Float32 (B, C, H, W) in [0, 1]: smooth areas with noise, the same each time."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(batch, 3, 8, 8, generator=generator)
+    coarse = torch.rand(batch, bands, 8, 8, generator=generator)
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    return (smooth + 0.1 * torch.rand(batch, 3, height, width, generator=generator)).clamp(0, 1)
+    return (smooth + 0.1 * torch.rand(batch, bands, height, width, generator=generator)).clamp(0, 1)
 
 
 def _describe(content: Any, model: Model) -> None:
@@ -292,6 +294,8 @@ def _describe(content: Any, model: Model) -> None:
             "iteration": model.iteration,
         },
     }
+    if model.band_set is not None:
+        about["salakseg"]["bands"] = model.band_set.as_plain()
     if model.pixel_size is not None:
         about["resolution"] = round(100 * model.pixel_size, 4)  # centimetres a pixel
     for name, value in about.items():

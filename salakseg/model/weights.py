@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from salakseg.band_set import BandSet
 from salakseg.classes import ClassMapping
 from salakseg.device import autocast_dtype
 from salakseg.errors import InputError
@@ -27,6 +28,8 @@ MODEL_FORMAT = "salakseg-model-1"
 # Of the validation photographs that a model file tells apart.
 MOST_PHOTOS = 512
 MOST_COUNTS = 1_000_000
+# Scales of a band that differ by so much are of different units, not of different light.
+OTHER_UNIT = 10
 
 
 @dataclass
@@ -61,12 +64,17 @@ class Model:
     val_confusions: NDArray[np.int64] | None = None
     white_level: int | None = None
 
+    @property
+    def band_set(self) -> BandSet | None:
+        """The bands that it takes, where they are more than three; None: red, green, blue."""
+        return self.generator.band_set
+
     @torch.inference_mode()
     def probabilities(self, images: Tensor, amp: bool | None = None) -> Tensor:
         """Softmax probabilities in evaluation mode.
 
         Args:
-            images: uint8 (B, 3, H, W) on the generator's device.
+            images: uint8 (B, C, H, W) on the generator's device.
             amp: mixed precision; None: where the device is fast at it.
 
         Returns:
@@ -104,6 +112,7 @@ def model_content(model: Model) -> dict[str, Any]:
         "classes": model.mapping.as_plain(),
         "mean": model.generator.mean.flatten().tolist(),
         "std": model.generator.std.flatten().tolist(),
+        "bands": None if model.band_set is None else model.band_set.as_plain(),
         "patch_size": model.patch_size,
         "pixel_size": model.pixel_size,
         "white_level": model.white_level,
@@ -116,6 +125,36 @@ def model_content(model: Model) -> dict[str, Any]:
             key: value.detach() for key, value in model.generator.network.state_dict().items()
         },
     }
+
+
+def bring_to(model: Model, band_set: BandSet | None, where: str) -> None:
+    """Let a model take the patches of a data set, which may have another scale of the same bands:
+    its normalisation then moves with that, so that the same ground looks the same to it.
+
+    Raises:
+        InputError: other bands, or bands of another unit.
+    """
+    generator, ours = model.generator, model.band_set
+    if ours == band_set:
+        return
+    said = ["red, green, blue" if one is None else one.described() for one in (ours, band_set)]
+    refusal = InputError(
+        f"{model.source or 'the model'}: takes other bands ({said[0]}) than {where} has ({said[1]})"
+    )
+    if ours is None or band_set is None or ours.names != band_set.names:
+        raise refusal
+    low, size, new_low, new_size = torch.tensor(
+        [
+            (one.low, one.high - one.low, other.low, other.high - other.low)
+            for one, other in zip(ours.bands, band_set.bands, strict=True)
+        ]
+    ).T
+    ratio, shift = size / new_size, (low - new_low) / new_size
+    if not ((ratio < OTHER_UNIT) & (ratio > 1 / OTHER_UNIT)).all():
+        raise refusal
+    mean = generator.mean.flatten().cpu() * ratio + shift
+    generator.normalise_by(mean.tolist(), (generator.std.flatten().cpu() * ratio).tolist())
+    generator.band_set = band_set
 
 
 def as_tensor(array: NDArray[np.int64] | None) -> Tensor | None:
@@ -163,12 +202,14 @@ def load_model(
         try:
             name = content["generator"]
             classes = ClassMapping.from_plain(content["classes"], "its classes")
-            network = create_generator(name, classes.num_classes, "none").network
+            bands = content.get("bands")
+            band_set = None if bands is None else BandSet.from_plain(bands)
+            network = create_generator(name, classes.num_classes, "none", band_set).network
             # Models of earlier versions have neither.
             applicability = content.get("applicability")
             confusions = content.get("val_confusions")
             model = Model(
-                Generator(name, network, tuple(content["mean"]), tuple(content["std"])),
+                Generator(name, network, tuple(content["mean"]), tuple(content["std"]), band_set),
                 classes,
                 int(content["patch_size"]),
                 content["pixel_size"],

@@ -132,7 +132,7 @@ def embed(
     # Without predictions to keep, a decoder, often dearer than the encoder, need not run.
     with stage_outputs(model.generator, stop=not trained) as stages:
         side = shards.patch_size
-        blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+        blank = torch.zeros(1, shards.channels, side, side, dtype=torch.uint8, device=device)
         size = _row(model, blank, stages, False, amp).shape[1]
         columns = size + (len(UNCERTAINTIES) + model.mapping.num_classes if trained else 0)
         header = {
@@ -226,7 +226,7 @@ def _identity(generator: Generator, trained: bool, dtype: torch.dtype | None) ->
 def _row(
     model: Model, images: Tensor, stages: list[Tensor], trained: bool, amp: bool | None
 ) -> NDArray[np.float16]:
-    """uint8 (B, 3, P, P) → float16 (B, columns)."""
+    """uint8 (B, C, P, P) → float16 (B, columns)."""
     stages.clear()
     with suppress(Enough):
         probabilities = model.probabilities(images, amp)  # (B, K, P, P)

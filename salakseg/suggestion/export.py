@@ -58,7 +58,7 @@ class Export:
             shutil.copy2(file, place / "images" / file.name)
         else:
             with photo.open() as source:
-                pixels, _ = source.read(0, 0, source.height, source.width)
+                pixels = source.shown(source.read(0, 0, source.height, source.width)[0])
             Image.fromarray(pixels).save(place / "images" / f"{photo.name}.png")
         if labels is None:
             return

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salakseg.band_set import BandSet
 from salakseg.classes import IGNORE_INDEX, read_mask
 from salakseg.data.index_files import Index
 from salakseg.data.layout import LAYOUT, read_layout
@@ -40,6 +41,7 @@ class Original:
     nodata: float | None = None
     bands: tuple[int, ...] | None = None
     white_level: int | None = None
+    band_set: BandSet | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Photo:
         """
         if self.original is not None:
             cut = self.original
-            return open_image(cut.file, cut.nodata, cut.bands, white_level=cut.white_level)
+            return open_image(cut.file, cut.nodata, cut.bands, False, cut.white_level, cut.band_set)
         data = self.index.data
         columns = self.patches[["image", "left", "top", "width", "height"]]
         patches = (Patch(data / image, *place) for image, *place in columns.itertuples(index=False))
-        return open_mosaic(Mosaic(data / self.name, tuple(patches)))
+        return open_mosaic(Mosaic(data / self.name, tuple(patches)), band_set=self.index.band_set)
 
     def draw_known(self, labels: NDArray[np.uint8]) -> None:
         """Lay the masks that some of its patches have over `labels` (H, W)."""
@@ -103,7 +105,8 @@ def guess(source: ImageSource, model: Model | None, amp: bool | None = None) -> 
             yield Piece(block.row, block.column, block.image, block.labels, block.confidence)
         return
     for row in range(0, source.height, STRIP):
-        image, _ = source.read(row, 0, min(STRIP, source.height - row), source.width)
+        pixels, _ = source.read(row, 0, min(STRIP, source.height - row), source.width)
+        image = source.shown(pixels)
         nothing = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
         yield Piece(row, 0, image, nothing, nothing)
 
@@ -145,6 +148,7 @@ def find_photo(index: Index, folder: str, base_image: str, patch: str = "") -> P
         read = {
             "nodata": record.get("nodata"),
             "bands": None if bands is None else tuple(bands),
+            "band_set": index.band_set,
             "white_level": by.get("white_level") if isinstance(by, dict) else None,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

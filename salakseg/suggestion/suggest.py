@@ -36,7 +36,7 @@ from salakseg.files import atomic_path, lock_folder, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.model.generator import create_generator
 from salakseg.model.names import DEFAULT_GENERATOR, TINY_GENERATOR
-from salakseg.model.weights import Model, find_model, load_model
+from salakseg.model.weights import Model, bring_to, find_model, load_model
 from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
@@ -201,13 +201,14 @@ def _network(
     if not cold and (model is not None or path.exists()):
         loaded = load_model(path, target)
         require_same_classes(loaded, shards.mapping, str(shards.folder))
+        bring_to(loaded, shards.band_set, str(shards.folder))
         console.print(f"Model: {path}, iteration {loaded.iteration}")
         return loaded, True
     name, weights = generator or DEFAULT_GENERATOR, encoder_weights or "imagenet"
     # Random weights must be the same ones when the embedding goes on.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = create_generator(name, shards.mapping.num_classes, weights)
+        network = create_generator(name, shards.mapping.num_classes, weights, shards.band_set)
     console.print(f"No model: features of the encoder of {name} ({weights} weights)")
     if weights == "none" or (name == TINY_GENERATOR and weights == "imagenet"):
         console.print("Its weights are random: expect choices little better than random ones")

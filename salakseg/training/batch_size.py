@@ -99,7 +99,8 @@ def bytes_needed(
 def try_out(step: Step, size: int, patch_size: int) -> None:
     """Two of the run's last iterations, when every loss is in force, on grey patches."""
     rows = torch.arange(size)
-    images = torch.full((size, 3, patch_size, patch_size), 127, dtype=torch.uint8)
+    shape = size, step.generator.channels, patch_size, patch_size
+    images = torch.full(shape, 127, dtype=torch.uint8)
     masks = torch.zeros_like(images[:, 0])
     views = torch.from_numpy(plan(0, "", rows.numpy()))
     labeled = Batch(images, masks, masks == 0, rows, rows, views)

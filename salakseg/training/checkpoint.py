@@ -26,7 +26,7 @@ to before it. A full checkpoint is a dictionary of tensors and plain Python valu
 | `best_val_miou`, `best_iteration` | of the best model so far |
 | `val_confusion`, `val_confusions` | of the last evaluation, as in a model file, or None |
 | `options` | the run's options |
-| `mean`, `std` | normalisation of the three bands |
+| `mean`, `std` | normalisation of each band |
 | `computed_with` | device, precision, versions: others give other last bits |
 | `processes` | that the run was shared out among |
 | `threads` | of torch on the CPU: another number gives other last bits, so it is kept |

@@ -197,8 +197,8 @@ def train(
             return Step(network, shards.mapping.num_classes, recipe, torch_device, dtype)
 
         def fresh_step() -> Step:
-            classes = shards.mapping.num_classes
-            return step_with(create_generator(options.generator, classes, "none"))
+            classes, bands = shards.mapping.num_classes, shards.band_set
+            return step_with(create_generator(options.generator, classes, "none", bands))
 
         if automatic and checkpoint is not None:
             console.print(f"--batch-size {AUTO}: the run keeps its {options.batch_size}")
@@ -238,6 +238,7 @@ def train(
             options.generator,
             shards.mapping.num_classes,
             options.encoder_weights if fresh and is_first() else "none",
+            shards.band_set,
         )
         require_side(network, shards.patch_size)
         if weights is not None and is_first():

@@ -9,10 +9,10 @@ from salakseg.console import console
 from salakseg.data.shards import Shards
 from salakseg.errors import InputError
 from salakseg.files import lock_folder, require_folder
-from salakseg.model.generator import Generator, normalise_as_pretrained
+from salakseg.model.generator import Generator, normalise_as_pretrained, widened
 from salakseg.model.guide import of_the_guide
 from salakseg.model.torch_files import read_torch_file
-from salakseg.model.weights import MODEL_FORMAT, load_model
+from salakseg.model.weights import MODEL_FORMAT, bring_to, load_model
 from salakseg.training.checkpoint import (
     CHECKPOINT_FORMAT,
     CHECKPOINT_FORMATS,
@@ -173,6 +173,9 @@ def take_weights(network: Generator, path: Path, shards: Shards) -> None:
             f"{path}: was trained on other classes ({', '.join(model.mapping.names)}) than "
             f"{shards.folder} has ({', '.join(shards.mapping.names)})"
         )
+    if model.band_set is None and shards.band_set is not None:
+        model.generator = widened(model.generator, shards.band_set)
+    bring_to(model, shards.band_set, str(shards.folder))
     try:
         network.load_state_dict(model.generator.state_dict())
     except RuntimeError as error:

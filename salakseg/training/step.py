@@ -94,7 +94,7 @@ class View:
     """A batch as the networks see it, on the device.
 
     Attributes:
-        x: float32 (B, 3, P, P) in [0, 1].
+        x: float32 (B, C, P, P) in [0, 1].
         y: uint8 (B, P, P), class indices or 255.
         valid: bool (B, P, P): where there is ground.
         plan: float32 (B, 22), see `augment.plan`.
@@ -111,7 +111,7 @@ class Lesson:
     """What the unlabelled images of an iteration teach, on the device.
 
     Attributes:
-        x: float32 (U, 3, P, P) in [0, 1], the strong view.
+        x: float32 (U, C, P, P) in [0, 1], the strong view.
         labels: uint8 (U, P, P), the teacher's, or drawn ones where a labelled image is mixed in;
             255 where there is no ground.
         trust: bool (U, P, P).
@@ -160,7 +160,7 @@ class Step:
             # Beside `tiny`, the paper's D would take most of the time.
             width = 16 if generator.name == TINY_GENERATOR else 64
             dropout = PAPER_DROPOUT if recipe.method == S4GAN_PAPER else 0.0
-            discriminator = Discriminator(num_classes, width, dropout)
+            discriminator = Discriminator(num_classes, width, dropout, generator.channels)
             self.discriminator = discriminator.to(memory_format=torch.channels_last).to(device)
             as_first(self.discriminator.state_dict().values())
             self.optimizer_D = torch.optim.Adam(
@@ -229,7 +229,10 @@ class Step:
         plan = batch.plan
         assert plan is not None, "no batch of a TrainingStream"
         x, y, valid = weak_view(batch.images, batch.masks, batch.valid, plan)
-        return View(color_view(x, plan, color) if color else x, y, valid, plan)
+        return View(self._coloured(x, plan, color) if color else x, y, valid, plan)
+
+    def _coloured(self, x: Tensor, plan: Tensor, strength: float) -> Tensor:
+        return color_view(x, plan, strength, self.generator.colours)
 
     def _supervised(self, labeled: View) -> None:
         (logits_l,) = self._segmented(labeled.x)  # (B, K, P, P)
@@ -329,7 +332,7 @@ class Step:
             return from_labeled.mix(neighbor.mix(of_unlabeled, following(of_unlabeled)), of_labeled)
 
         return Lesson(
-            mixed(color_view(weak.x, weak.plan, recipe.strong_color), labeled.x),
+            mixed(self._coloured(weak.x, weak.plan, recipe.strong_color), labeled.x),
             mixed(pseudo, labeled.y),
             mixed(trust, torch.ones_like(trust)),
             summed(accepted.sum()),

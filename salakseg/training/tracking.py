@@ -258,7 +258,7 @@ def prediction_sheet(model: Model, shards: Shards) -> Picture:
     assert batch.masks is not None  # validation patches have masks
     images = batch.images.to(model.generator.mean.device)
     predictions = model.probabilities(images).max(1).indices.to(torch.uint8).cpu().numpy()
-    photos = batch.images.permute(0, 2, 3, 1).numpy()
+    photos = [shards.picture(image) for image in batch.images.numpy()]
     mapping = shards.mapping
     return contact_sheet(
         [

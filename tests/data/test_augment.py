@@ -100,6 +100,20 @@ def test_colours_change_within_range_and_by_strength(
     assert 0 < (half - images).abs().mean() < (strong - images).abs().mean()
 
 
+def test_of_more_bands_only_red_green_and_blue_are_tinted_and_as_they_are_alone(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images = to_float(batch[0])
+    five = torch.cat([images[:, 1:2] * 0.5, images.flip(1), images[:, :1]], 1)
+    tinted, untinted = (color_view(five, drawn(), 1.0, which) for which in ((3, 2, 1), None))
+    assert torch.equal(tinted[:, [0, 4]], untinted[:, [0, 4]])
+    assert (tinted[:, 1:4] - untinted[:, 1:4]).abs().mean() > 0.01
+    assert (color_view(five, drawn(), 0.0, (3, 2, 1)) - five).abs().max() < 1e-5
+    grey = torch.full_like(five, 0.5)  # without contrast
+    alone = color_view(grey[:, :3], drawn())
+    assert torch.allclose(color_view(grey, drawn(), 1.0, (3, 2, 1))[:, [3, 2, 1]], alone)
+
+
 def test_cutmix_pastes_a_rectangle_of_the_next_sample() -> None:
     rectangles = cutmix(64, drawn(range(400))[:, NEIGHBOR])
     area = rectangles.inside.float().mean((1, 2, 3))

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from salakseg.band_set import Band, BandSet
 from salakseg.errors import InputError
 from salakseg.model import generator as generator_module
 from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.generator import IMAGENET_MEAN, create_generator, require_side
+from salakseg.model.generator import IMAGENET_MEAN, create_generator, require_side, widened
 
 SMALL = "unet-mobilenet_v2"
 TIMM = "fpn-tu-tf_efficientnet_lite0"
@@ -22,6 +23,46 @@ def test_logits_at_the_size_of_the_images(name: str) -> None:
     assert generator.name == name
     for size in ((64, 96), (33, 70)):
         assert generator(torch.rand(2, 3, *size)).shape == (2, 5, *size)
+
+
+BANDS = BandSet(
+    tuple(Band(name, 1, 0, 1) for name in ("nir", "blue", "green", "red", "height")),
+    5,
+    (0.1, 0.2, 0.3, 0.4, 0.5),
+    (0.2, 0.2, 0.2, 0.2, 0.4),
+)
+
+
+@pytest.mark.parametrize("name", ["tiny", SMALL, TIMM, "unet-mobileone_s0"])
+@torch.inference_mode()
+def test_more_bands_begin_with_the_filters_of_red_green_and_blue(name: str) -> None:
+    torch.manual_seed(0)
+    colours = create_generator(name, 5, "none").eval()
+    torch.manual_seed(0)
+    wide = create_generator(name, 5, "none", BANDS).eval()
+    assert wide.channels == 5 and list(wide.colours or ()) == [3, 2, 1]
+    assert wide.mean.flatten().tolist() == pytest.approx(BANDS.mean)
+    assert wide(torch.rand(2, 5, 33, 70)).shape == (2, 5, 33, 70)
+    # A picture of one grey: each band sees its filter, so all together see what three did.
+    grey = torch.rand(1, 1, 64, 64)
+    narrow, wider = (
+        generator.network(grey.expand(1, bands, 64, 64))
+        for generator, bands in ((colours, 3), (wide, 5))
+    )
+    assert torch.allclose(narrow, wider, rtol=1e-3, atol=1e-4 * float(narrow.abs().max()))
+    weights = [
+        next(m for m in one.network.modules() if isinstance(m, torch.nn.Conv2d)).weight
+        for one in (colours, wide)
+    ]
+    assert torch.allclose(weights[1][:, [3, 2, 1]] * 5 / 3, weights[0])
+    assert torch.allclose(weights[1][:, 0] * 5 / 3, weights[0].mean(1), atol=1e-6)
+
+
+def test_a_network_whose_first_layer_is_no_convolution_takes_no_more_bands() -> None:
+    generator = create_generator("tiny", 2, "none")
+    generator.network = torch.nn.Identity()
+    with pytest.raises(InputError, match="--generator tiny: can take red, green and blue alone"):
+        widened(generator, BANDS)
 
 
 def test_the_papers_network_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

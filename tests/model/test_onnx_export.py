@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from salakseg import export
+from salakseg.band_set import Band, BandSet
 from salakseg.classes import ClassMapping
 from salakseg.errors import InputError, WorkError
 from salakseg.imagery.photo import read_photo
@@ -52,6 +53,21 @@ def test_onnx_runtime_gives_our_classes_on_real_tiles_of_any_size(name: str) -> 
         assert theirs.shape == ours.shape
         assert np.abs(theirs - ours).max() < 1e-4
         assert (theirs.argmax(1) == ours.argmax(1)).mean() > 0.999
+
+
+def test_more_bands_go_in_and_the_file_says_which() -> None:
+    names = ("red", "green", "blue", "nir", "rededge")
+    bands = BandSet(tuple(Band(name, n, 0, 0.8) for n, name in enumerate(names, 1)), 5)
+    model = Model(create_generator("tiny", 3, "none", bands), CLASSES, 64)
+    save_model(Path("model.pth"), model)
+    written = export("model.pth")
+    session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1] == 5
+    told = json.loads(session.get_modelmeta().custom_metadata_map["salakseg"])
+    assert BandSet.from_plain(told["bands"]) == bands
+    images = torch.randint(0, 256, (2, 5, 64, 96), dtype=torch.uint8)
+    ours = model.probabilities(images, False).numpy()
+    assert np.abs(probabilities(written, images) - ours).max() < 1e-4
 
 
 def test_the_file_says_what_qgis_needs(capsys: pytest.CaptureFixture[str]) -> None:

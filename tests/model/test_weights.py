@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from salakseg.band_set import Band, BandSet
 from salakseg.classes import ClassMapping
 from salakseg.errors import InputError
 from salakseg.model.generator import create_generator
 from salakseg.model.weights import (
     Model,
+    bring_to,
     find_model,
     load_model,
     model_content,
@@ -45,6 +47,49 @@ def model() -> Model:
 def path(model: Model, tmp_path: Path) -> Path:
     save_model(tmp_path / "model.pth", model)
     return tmp_path / "model.pth"
+
+
+BANDS = BandSet(
+    tuple(Band(name, number, 0, 0.5) for number, name in enumerate(("red", "green", "nir"), 1)), 5
+)
+
+
+def test_a_model_of_other_bands_knows_them_and_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Model(create_generator("tiny", 2, "none", BANDS), MAPPING)
+    model.generator.normalise_by((0.1, 0.2, 0.6), (0.1, 0.1, 0.2))
+    save_model(tmp_path / "bands.pth", model)
+    back = load_model(tmp_path / "bands.pth")
+    assert back.band_set == BANDS
+    assert back.generator.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.6])
+    assert torch.equal(back.probabilities(IMAGES), model.probabilities(IMAGES))
+    bring_to(back, BANDS, "shards")
+    assert torch.equal(back.probabilities(IMAGES), model.probabilities(IMAGES))
+
+
+def test_a_model_takes_the_same_bands_by_another_scale_but_no_others(tmp_path: Path) -> None:
+    model = Model(create_generator("tiny", 2, "none", BANDS), MAPPING)
+    values = torch.randint(0, 200, (1, 3, 40, 40)) / 255 * 0.5
+    before = model.probabilities((values / 0.5 * 255).round().byte(), False)
+    wider = BandSet(tuple(Band(b.name, b.number + 1, -0.1, 0.9) for b in BANDS.bands), 4)
+    bring_to(model, wider, "shards")
+    after = model.probabilities(((values + 0.1) * 255).round().byte(), False)
+    assert torch.allclose(before, after, atol=0.02) and model.band_set == wider
+    others = BandSet(wider.bands[::-1], 4)
+    thousands = BandSet(tuple(Band(b.name, b.number, 0, 5000) for b in BANDS.bands), 5)
+    for bands in (None, others, thousands):
+        with pytest.raises(InputError, match=r"the model: takes other bands .* than shards has"):
+            bring_to(model, bands, "shards")
+
+
+def test_a_model_file_of_before_there_were_bands_is_of_red_green_and_blue(
+    model: Model, tmp_path: Path
+) -> None:
+    content = model_content(model)
+    assert content.pop("bands") is None
+    torch.save(content, tmp_path / "old.pth")
+    back = load_model(tmp_path / "old.pth")
+    assert back.band_set is None and back.generator.channels == 3
 
 
 def test_probabilities(model: Model) -> None:
