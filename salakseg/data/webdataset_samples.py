@@ -25,9 +25,10 @@ Sample = tuple[Tensor, Tensor | None, dict[str, Any]]
 def webdataset(shards_dir: Path | str = "shards", split: str = "train") -> wds.WebDataset:
     """The patches of a split, by `webdataset.WebDataset`: shuffle, batch and load it as any other.
 
-    Each sample is its image, uint8 (bands, H, W); its mask, uint8 (H, W) of class indices and 255 where
-    there is no class, or None; and what is known of it: `key`, `folder`, `base_image`, …. They come
-    as they were packed, shared out among the processes of a run and the workers of a DataLoader.
+    Each sample is its image, uint8 (bands, H, W); its mask, uint8 (H, W) of class indices and 255
+    where there is no class, or None; and what is known of it: `key`, `folder`, `base_image`, ….
+    They come as they were packed, shared out among the processes of a run and the workers of a
+    DataLoader.
 
     Args:
         shards_dir: what `shard` wrote; a folder or a URL, which webdataset opens by its own means
