@@ -8,6 +8,7 @@ the network works on this one.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -65,6 +66,7 @@ def classify(
     amp: bool | None = None,
     tta: bool = False,
     sums_bytes: int | None = None,
+    share: tuple[int, int] = (0, 1),
     done: int = 0,
     carried: Tensor | None = None,
 ) -> Iterator[Block]:
@@ -80,6 +82,7 @@ def classify(
         amp: mixed precision; None: where the device is fast at it.
         tta: average over the tile's eight turns and mirror images.
         sums_bytes: of the sums of probabilities at a time, `SUMS_BYTES` by default.
+        share: (r, W): of the blocks the r-th of W parts, from 0, one block after the other.
         done, carried: go on after that many blocks, with what the last of them carried. The others
             are then the same bits as without a break.
 
@@ -95,6 +98,7 @@ def classify(
         across,
         max(4, (sums_bytes or SUMS_BYTES) // (4 * model.mapping.num_classes * tile**2)),
     )
+    places = places[len(places) * share[0] // share[1] : len(places) * (share[0] + 1) // share[1]]
     if done < len(places):
         with ThreadPoolExecutor(1, "read") as reader:
             ahead = reader.submit(_read_padded, source, down, across, *places[done])
@@ -109,13 +113,27 @@ def classify(
                     # By numpy, which asks for the large pages that such strides need.
                     memory = torch.from_numpy(np.empty(prod(shape), np.float32)).to(device)
                 sums = memory[: prod(shape)].view(shape).zero_()
-                if rows[0] > 0 and carried is not None:
-                    sums[:, : carried.shape[1]] = carried
                 # A band needs the tile before it as well, whose ramp reaches into it.
                 computed = range(max(0, columns[0] - 1), columns[-1] + 1)
-                _add_tiles(
-                    model, sums, image, valid, down, across, rows, computed, batch_size, amp, tta
+                add = partial(
+                    _add_tiles,
+                    model,
+                    down=down,
+                    across=across,
+                    columns=computed,
+                    batch_size=batch_size,
+                    amp=amp,
+                    tta=tta,
                 )
+                if rows[0] > 0:
+                    if carried is None:  # a share begins amid the image
+                        above = range(rows[0] - 1, rows[0])
+                        before = _read_padded(source, down, across, above, columns)
+                        unfinished = sums.new_zeros((len(sums), *before[1].shape))
+                        add(unfinished, *before, rows=above)
+                        carried = unfinished[:, down.stride :]
+                    sums[:, : carried.shape[1]] = carried
+                add(sums, image, valid, rows=rows)
                 carried = sums[:, down.stride * len(rows) :].clone()
                 top, left = down.begin(rows[0]), across.begin(computed[0])
                 row, column = down.own_begin(rows[0]), across.own_begin(columns[0])

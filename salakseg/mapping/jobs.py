@@ -182,6 +182,11 @@ def made_at(job: Job) -> int:
         return 0
 
 
+def made_since(job: Job, before: int) -> Prediction | None:
+    """What is said of an image that another process has mapped since its map was of this time."""
+    return mapped(job) if made_at(job) != before else None
+
+
 def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
     """The images whose maps are there already, of the same key; unless that is all of them.
 

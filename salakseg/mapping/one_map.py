@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from salakseg.console import console, progress
+from salakseg.distributed import from_first, rank, summed, world_size
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, replace_folder, require_disk_space
 from salakseg.imagery.raster import ImageSource
@@ -44,7 +45,8 @@ SCRATCH_BYTES, VIEW_BYTES = 5, 5
 def make_map(
     job: Job, source: ImageSource, network: Model, options: MapOptions, title: str, told: set[str]
 ) -> Prediction:
-    """Classify an open image and write its files; say what is not in `told`."""
+    """Classify an open image and write its files; say what is not in `told`. Several processes that
+    call it together share the blocks out, and the first one writes."""
     path, classes = job.image.path, job.files["classes"]
     # What does not fit is said before the work, not after it.
     zones = None if options.zones is None else place_zones(options.zones, source)
@@ -62,8 +64,10 @@ def make_map(
         if note not in told:
             console.print(f"{path}: {note}")
             told.add(note)
-    far = share_far(
-        network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
+    far = from_first(
+        lambda: share_far(
+            network, seen, tile=options.tile, batch_size=options.batch_size, amp=options.amp
+        )
     )
     if far is not None and is_far(far):
         console.print(f"{path}: {far:.0%} of it looks {UNLIKE}: expect errors there")
@@ -78,7 +82,10 @@ def make_map(
     shrunk = Shrunk(*shape)
     with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
         _classify_into(scratch, source, seen, network, options, shrunk, title)
-        return _write(job, scratch, source, network, options, zones, ground, shrunk, far)
+        shrunk.sums[...] = summed(torch.from_numpy(shrunk.sums.astype(np.int64))).numpy()
+        return from_first(
+            lambda: _write(job, scratch, source, network, options, zones, ground, shrunk, far)
+        )
 
 
 def _classify_into(
@@ -104,10 +111,11 @@ def _classify_into(
         batch_size=options.batch_size,
         amp=options.amp,
         tta=options.tta,
+        share=(rank(), world_size()),
         done=scratch.done,
         carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
     )
-    size = source.height * source.width
+    size = source.height * source.width // world_size()
     total = max(1, size // 1_000_000)
     with progress(f"{title}, megapixels", total) as bar:
         if scratch.done:

@@ -12,10 +12,13 @@ map, `one_map` makes one, and `classify` is what pushes an image through the net
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.errors import RasterioError
@@ -23,7 +26,7 @@ from rasterio.errors import RasterioError
 from salakseg.classes import read_class_mapping
 from salakseg.console import console
 from salakseg.device import out_of_memory_is, select_device
-from salakseg.distributed import from_first, is_first, joined, was_restarted
+from salakseg.distributed import alone, from_first, is_first, joined, was_restarted
 from salakseg.errors import InputError, WorkError
 from salakseg.files import claims_in, sha256_of
 from salakseg.imagery.area import require_gsd
@@ -41,7 +44,7 @@ from salakseg.mapping.jobs import (
     finished_of,
     job_of,
     made_at,
-    mapped,
+    made_since,
 )
 from salakseg.mapping.one_map import make_map
 from salakseg.mapping.resample import checked_resolution
@@ -50,6 +53,7 @@ from salakseg.mapping.zones import read_zones
 from salakseg.model.weights import find_model, load_model
 
 # What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
+T = TypeVar("T")
 LOOK_AGAIN = 1.0  # seconds
 WRITE_ERRORS = (RasterioError, DataSourceError, DataLayerError, OSError)
 
@@ -88,7 +92,8 @@ def predict(
     the one that was being mapped goes on after its last saved block. Of several images, one that
     cannot be read does not stop the others: it is named when it comes and in the error at the end.
     Several processes with the same call, on any machines that see the folders, share the images
-    out, the largest first; what one had that is killed, another one takes over.
+    out, the largest first; what one had that is killed, another one takes over. One image alone is
+    shared out by its parts among the processes of a torchrun.
 
     Args:
         images: files, folders and patterns, see `find_inputs`.
@@ -211,21 +216,28 @@ def predict(
     told: set[str] = set()
     left = [job for job in jobs if job.image.path not in done]
     left.sort(key=lambda job: job.image.bytes, reverse=True)
+    # An image alone: all processes do the same, and the first one knows.
+    together = len(jobs) == 1
+    ask = from_first if together else _call
     with claims_in(out) as claims:
         waiting = False
         while left:
             elsewhere = []
             for job in left:
                 path = job.image.path
-                if not claims.take(job.image.name):
+                if not ask(partial(claims.take, job.image.name)):
                     elsewhere.append(job)
                     continue
                 try:
-                    theirs = mapped(job) if made_at(job) != before[path] else None
-                    if theirs is None:
-                        title = f"{path.name} ({len(done) + len(failed) + 1} of {len(jobs)})"
-                        theirs = one_map(job, title if len(jobs) > 1 else path.name)
-                    done[path] = theirs
+                    found = ask(partial(made_since, job, before[path]))
+                    if found is None:
+                        number = len(done) + len(failed) + 1
+                        title = (
+                            f"{path.name} ({number} of {len(jobs)})" if len(jobs) > 1 else path.name
+                        )
+                        with nullcontext() if together else alone():
+                            found = one_map(job, title)
+                    done[path] = found
                 except InputError as error:
                     if len(jobs) == 1:
                         raise
@@ -261,6 +273,10 @@ def predict(
             + ", ".join(map(str, failed))
         )
     return results
+
+
+def _call(make: Callable[[], T]) -> T:
+    return make()
 
 
 def _require_writable(out: Path) -> None:

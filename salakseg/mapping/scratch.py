@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from salakseg.distributed import from_first, is_first, rank, world_size
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, lock_folder
 from salakseg.imagery.drawing import Picture, averaged
@@ -57,6 +58,7 @@ class Scratch:
         carried: float32 (K, rows, columns), what the last of them carried, or None.
         sums: whatever else was added up over these blocks, to be kept with them.
         discarded: a scratch of something else was here.
+        part: which part of the blocks this process makes, "" for all.
     """
 
     folder: Path
@@ -67,6 +69,12 @@ class Scratch:
     pixels: int = 0
     carried: NDArray[np.float32] | None = None
     discarded: bool = False
+    part: str = ""
+
+    @property
+    def state(self) -> Path:
+        """What is safely in the files, of this process's part."""
+        return self.folder / f"state{self.part}.npz"
 
     @property
     def image_step(self) -> int:
@@ -138,7 +146,7 @@ class Scratch:
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-        with atomic_path(self.folder / "state.npz") as temporary:
+        with atomic_path(self.state) as temporary:
             np.savez(
                 temporary,
                 key=np.array(json.dumps(self.key)),
@@ -150,7 +158,7 @@ class Scratch:
     def _load(self) -> bool:
         """Take over what is there, where it is whole and of the same key."""
         try:
-            with np.load(self.folder / "state.npz", allow_pickle=False) as state:
+            with np.load(self.state, allow_pickle=False) as state:
                 if json.loads(str(state["key"])) != self.key:
                     return False
                 sizes = self._sizes()
@@ -212,6 +220,8 @@ def open_scratch(
 ) -> Iterator[Scratch]:
     """Go on with the map in `folder`, or begin it; on success `folder` is gone afterwards.
 
+    Several processes may have it together: the first one makes it, and ends it after the others.
+
     It stays after an interruption or failed work (memory, disk), to go on with; not after an
     `InputError`, which would come again.
 
@@ -223,15 +233,22 @@ def open_scratch(
     Raises:
         InputError: another process works on this map.
     """
+    part = f"-{rank() + 1}-of-{world_size()}" if world_size() > 1 else ""
+    scratch = Scratch(folder, shape, key, sums, part=part)
+    if not is_first():
+        from_first(lambda: None)  # it is there
+        scratch._load()
+        yield scratch
+        return
     try:
         with lock_folder(folder, "this map"):
-            scratch = Scratch(folder, shape, key, sums)
-            there = (folder / "state.npz").exists()
+            there = scratch.state.exists()
             if not scratch._load():
                 scratch.discarded = there
                 _empty(folder)
                 for band, size in scratch._sizes().items():
                     make_raw(scratch.path(band), (size, 1))
+            from_first(lambda: None)
             try:
                 yield scratch
             except InputError:

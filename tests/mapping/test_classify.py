@@ -171,6 +171,26 @@ def test_after_a_break_the_other_blocks_are_the_same(tiny: Model) -> None:
         assert torch.equal(block.carried, again.carried)
 
 
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_shares_are_the_blocks_of_the_whole_image(tiny: Model, count: int) -> None:
+    source = source_of(smooth_image(90, 170))
+    options = {"tile": 32, "sums_bytes": 1, "batch_size": 1}
+    blocks = list(classify(tiny, source, **options))
+    shares = [list(classify(tiny, source, share=(n, count), **options)) for n in range(count)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    together = [block for share in shares for block in share]
+    assert len(together) == len(blocks)
+    for block, other in zip(blocks, together, strict=True):
+        assert (block.row, block.column) == (other.row, other.column)
+        assert np.array_equal(block.labels, other.labels)
+        assert np.array_equal(block.confidence, other.confidence)
+    # A share goes on in its middle too.
+    begun = shares[0]
+    if len(begun) > 2:
+        rest = classify(tiny, source, share=(0, count), done=2, carried=begun[1].carried, **options)
+        assert [block.row for block in rest] == [block.row for block in begun[2:]]
+
+
 def test_the_likeliest_class_is_the_first_of_equal_ones() -> None:
     shares = torch.rand(5, 70, 90, generator=torch.manual_seed(0))
     shares[3] = shares[1]

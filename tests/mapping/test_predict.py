@@ -336,3 +336,23 @@ def test_processes_share_the_images_out_and_all_know_all_of_them(
     rest = process.communicate()[0]
     assert process.returncode == 0 and "5 maps" in rest
     assert (Path("plain") / alone[1].classes.name).exists()
+
+
+@pytest.mark.slow
+def test_an_image_alone_is_shared_out_by_its_parts(tiny: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "tiny.pth", tiny)
+    values = np.random.default_rng(0).integers(0, 255, (3, 300, 260), dtype=np.uint8)
+    write_tiff(tmp_path / "field.tif", values)
+    script = (
+        "import sys; from salakseg.cli import main; from salakseg.mapping import resample\n"
+        "resample.SUMS_BYTES = 1 << 20; main(sys.argv[1:])"
+    )
+    words = [str(tmp_path / "field.tif"), "--model", str(tmp_path / "tiny.pth"), "--device", "cpu"]
+    for count, out in ((1, "alone"), (2, "shared")):
+        (code, said), *others = ended(started(count, "-c", script, "predict", *words, "--out", out))
+        assert code == 0 and said.count("Next: ") == 1, said
+        assert others in ([], [(0, "")])
+    for kind in ("classes", "confidence"):
+        whole, shared = (rasterio.open(f"{out}/field_{kind}.tif") for out in ("alone", "shared"))
+        assert np.array_equal(whole.read(), shared.read())
+    assert not list(Path("shared").glob(".*"))
