@@ -629,6 +629,12 @@ def predict(
     ] = None,
     zone_field: ZoneField = None,
     zones_layer: ZonesLayer = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities", help="Those of all classes too, a band each.", rich_help_panel=MORE
+        ),
+    ] = False,
     polygons: Annotated[
         bool,
         typer.Option("--polygons", help="A GeoPackage of the classes too.", rich_help_panel=MORE),
@@ -637,6 +643,14 @@ def predict(
         float | None,
         typer.Option(
             help="Smallest polygon in m², or in pixels without a CRS. [default: 100 pixels]",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    simplify: Annotated[
+        float | None,
+        typer.Option(
+            help="By how much polygons may be off their outlines, in metres, or in pixels without "
+            "a CRS. [default: not at all]",
             rich_help_panel=MORE,
         ),
     ] = None,
@@ -683,8 +697,10 @@ def predict(
         zones=zones,
         zone_field=zone_field,
         zones_layer=zones_layer,
+        probabilities=probabilities,
         polygons=polygons,
         min_area=min_area,
+        simplify=simplify,
         compare=compare,
         skip_unreadable=skip_unreadable,
         overwrite=overwrite,

@@ -25,7 +25,7 @@ from salakseg.imagery.place import place_of
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, Pixels, quiet_gdal
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
 from salakseg.mapping.areas import Ground, ReadLabels, count_labels, ground_of
-from salakseg.mask_meaning import Color
+from salakseg.mapping.outputs import classes_of
 
 ENDING = "_classes"
 SUFFIXES = (".tif", ".png")
@@ -181,28 +181,16 @@ def _read(path: Path) -> ClassMap:
         with quiet_gdal(), open_raster(path) as raster:
             tags, dtype, place = dict(raster.tags()), raster.dtypes[0], place_of(raster)
             size = raster.height, raster.width
-            colors = _colors(raster) if dtype == "uint8" else {}
+            mapping = classes_of(raster)
     except GDAL_ERRORS as error:
         raise InputError(f"{path}: the map cannot be read ({error})") from error
-    names: list[str] = []
-    while f"CLASS_{len(names)}" in tags:
-        names.append(tags[f"CLASS_{len(names)}"])
-    if len(names) < 2 or dtype != "uint8" or path.stem.endswith("_errors"):
+    if mapping.num_classes < 2 or dtype != "uint8" or path.stem.endswith("_errors"):
         raise InputError(
             f"{path}: is no class map of salakseg predict, NAME{ENDING}.tif: it holds no names of "
             "classes"
         )
-    rows = tuple((name, colors.get(index, (0, 0, 0)), False) for index, name in enumerate(names))
     source = ImageSource(path, *size, place.crs, place.transform, _no_pixels)
-    return ClassMap(path, path.stem.removesuffix(ENDING), ClassMapping(rows), source, tags)
-
-
-def _colors(raster: Any) -> dict[int, Color]:
-    try:
-        found = raster.colormap(1)
-    except ValueError:  # it has none
-        return {}
-    return {index: (red, green, blue) for index, (red, green, blue, _) in found.items()}
+    return ClassMap(path, path.stem.removesuffix(ENDING), mapping, source, tags)
 
 
 def _no_pixels(*_: int) -> Pixels:

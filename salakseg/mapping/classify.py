@@ -33,6 +33,8 @@ CUDA_BATCH_SHARE = 8
 LARGEST_BATCH = 64
 # Pixels whose sums are looked through at a time.
 CACHED_PIXELS = 1 << 18
+# What stands for a probability of 1 where a byte does: 255 is where there is none.
+SURE = 254
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Block:
         image: uint8 (h, w, 3): the image itself, as people see it.
         carried: float32 (K, rows, columns) on the network's device: the unfinished sums that the
             block below goes on with.
+        probabilities: uint8 (K, h, w): of each class, `SURE` for 1, 255 where not valid; None: they
+            were not asked for.
     """
 
     row: int
@@ -54,6 +58,7 @@ class Block:
     confidence: NDArray[np.uint8]
     image: NDArray[np.uint8]
     carried: Tensor
+    probabilities: NDArray[np.uint8] | None = None
 
 
 def classify(
@@ -65,6 +70,7 @@ def classify(
     batch_size: int | None = None,
     amp: bool | None = None,
     tta: bool = False,
+    probabilities: bool = False,
     sums_bytes: int | None = None,
     share: tuple[int, int] = (0, 1),
     done: int = 0,
@@ -81,6 +87,7 @@ def classify(
         batch_size: tiles that the network takes at a time; None: see `default_batch_size`.
         amp: mixed precision; None: where the device is fast at it.
         tta: average over the tile's eight turns and mirror images.
+        probabilities: the blocks have those of all classes too.
         sums_bytes: of the sums of probabilities at a time, `SUMS_BYTES` by default.
         share: (r, W): of the blocks the r-th of W parts, from 0, one block after the other.
         done, carried: go on after that many blocks, with what the last of them carried. The others
@@ -141,10 +148,14 @@ def classify(
                     row - top : down.own_begin(rows[-1] + 1) - top,
                     column - left : across.own_begin(columns[-1] + 1) - left,
                 ]
-                found = likeliest(sums[:, inside[0], inside[1]]).cpu().numpy()
+                own = sums[:, inside[0], inside[1]]
+                found = likeliest(own).cpu().numpy()
+                shares = in_bytes(own).cpu().numpy() if probabilities else None
                 if not valid[inside].all():
-                    found[:, ~valid[inside]] = IGNORE_INDEX
-                yield Block(row, column, found[0], found[1], source.shown(image[inside]), carried)
+                    for values in [found] if shares is None else [found, shares]:
+                        values[:, ~valid[inside]] = IGNORE_INDEX
+                picture = source.shown(image[inside])
+                yield Block(row, column, found[0], found[1], picture, carried, shares)
 
 
 def default_batch_size(device: torch.device, tile: int) -> int:
@@ -187,6 +198,15 @@ def likeliest(probabilities: Tensor) -> Tensor:
             torch.maximum(largest, other, out=largest)
         found[0, row : row + step] = label
         found[1, row : row + step] = largest.mul_(100).round_().clamp_(0, 100)
+    return found
+
+
+@torch.inference_mode()
+def in_bytes(probabilities: Tensor) -> Tensor:
+    """uint8 (K, h, w) of probabilities (K, h, w), on their device: `SURE` for 1."""
+    found = torch.empty(probabilities.shape, dtype=torch.uint8, device=probabilities.device)
+    for values, of_class in zip(found, probabilities, strict=True):
+        values.copy_((of_class * SURE).round_().clamp_(0, SURE))
     return found
 
 

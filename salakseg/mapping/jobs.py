@@ -61,8 +61,10 @@ class MapOptions:
     amp: bool | None
     tta: bool
     zones: Zones | None
+    probabilities: bool
     polygons: bool
     min_area: float | None
+    simplify: float | None
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,15 @@ def _names(image: Input, options: MapOptions, mask: Truth | None) -> dict[str, s
         "confidence": f"{image.name}_confidence{suffix}",
         "areas": f"{image.name}_areas.csv",
         "preview": f"{image.name}_preview.png",
+        "layers": f"{image.name}.qlr",
     }
     if options.zones is not None:
         names["zones"] = f"{image.name}_areas_by_zone.csv"
         names["zone_table"] = f"{image.name}_zones.csv"
         names["zone_layer"] = f"{image.name}_zones.gpkg"
+    if options.probabilities:
+        # A PNG has four bands at most.
+        names["probabilities"] = f"{image.name}_probabilities.tif"
     if options.polygons:
         names["polygons"] = f"{image.name}_polygons.gpkg"
     if mask is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salakseg.console import console, progress
 from salakseg.distributed import from_first, rank, summed, world_size
 from salakseg.errors import InputError
-from salakseg.files import atomic_path, replace_folder, require_disk_space
+from salakseg.files import atomic_path, replace_folder, require_disk_space, write_text
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping.against_mask import (
     ERRORS,
@@ -27,10 +27,18 @@ from salakseg.mapping.areas import Ground, ground_of, measure_areas, validation_
 from salakseg.mapping.inputs import require_on_scale, suggest_nodata
 from salakseg.mapping.jobs import Job, MapOptions, Prediction
 from salakseg.mapping.likeness import share_far
-from salakseg.mapping.outputs import Shrunk, make_tags, write_preview, write_raster, write_table
-from salakseg.mapping.polygons import min_pixels, write_polygons
+from salakseg.mapping.outputs import (
+    Shrunk,
+    make_tags,
+    write_preview,
+    write_probabilities,
+    write_raster,
+    write_table,
+)
+from salakseg.mapping.polygons import min_pixels, tolerance, write_polygons
 from salakseg.mapping.resample import classify_seen, seen_by
 from salakseg.mapping.scratch import Scratch, image_step, open_scratch
+from salakseg.mapping.styles import Layer, classes_qml, confidence_qml, layers_qlr, polygons_qml
 from salakseg.mapping.view_files import write_view
 from salakseg.mapping.zone_areas import measure_zones, write_zones
 from salakseg.mapping.zones import Zones, place_zones
@@ -40,6 +48,8 @@ from salakseg.model.weights import Model
 # Scratch of both maps, and at worst the maps themselves with overviews; as large as the image is
 # kept, its scratch, and at worst the pictures.
 SCRATCH_BYTES, VIEW_BYTES = 5, 5
+# A class's probabilities: scratch, overviews, and at worst as much again in the file.
+PROBABILITY_BYTES = 3
 
 
 def make_map(
@@ -75,12 +85,14 @@ def make_map(
         suggest_nodata(source)
     folder = classes.parent / f".partial-{job.image.name.rpartition('/')[2]}"
     shape = source.height, source.width
-    begun = (folder / "state.npz").exists()
-    needed = (SCRATCH_BYTES + options.polygons - 2 * begun) * source.height * source.width
+    begun = any(folder.glob("state*.npz"))
+    kept = network.mapping.num_classes if options.probabilities else 0
+    each = SCRATCH_BYTES + options.polygons + PROBABILITY_BYTES * kept - (2 + kept) * begun
+    needed = each * source.height * source.width
     needed += VIEW_BYTES * source.height * source.width // image_step(shape) ** 2
     require_disk_space(classes.parent, needed, f"the map of {path.name}")
     shrunk = Shrunk(*shape)
-    with open_scratch(folder, shape, job.key, shrunk.sums) as scratch:
+    with open_scratch(folder, shape, job.key, shrunk.sums, kept) as scratch:
         _classify_into(scratch, source, seen, network, options, shrunk, title)
         shrunk.sums[...] = summed(torch.from_numpy(shrunk.sums.astype(np.int64))).numpy()
         return from_first(
@@ -111,6 +123,7 @@ def _classify_into(
         batch_size=options.batch_size,
         amp=options.amp,
         tta=options.tta,
+        probabilities=options.probabilities,
         share=(rank(), world_size()),
         done=scratch.done,
         carried=None if scratch.carried is None else torch.from_numpy(scratch.carried),
@@ -156,6 +169,12 @@ def _write(
             writers.submit(write_raster, scratch, band, made[kind], source, mapping, tags)
             for kind, band in (("confidence", "confidence"), ("classes", "labels"))
         ]
+        if "probabilities" in made:
+            rasters.append(
+                writers.submit(
+                    write_probabilities, scratch, made["probabilities"], source, mapping, tags
+                )
+            )
         write_preview(made["preview"], labels, shrunk, mapping, ground.side, tags)
         areas = measure_areas(labels, scratch.shape, ground, mapping.num_classes)
         areas = areas.corrected(validation)
@@ -169,14 +188,17 @@ def _write(
     if options.polygons:
         smallest = min_pixels(options.min_area, ground)
         sieved = scratch.folder / "sieved.raw"
+        off = tolerance(options.simplify, ground)
         write_polygons(
-            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, tags
+            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, off, tags
         )
     if job.mask is not None:
         scored = score_map(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
         write_table(made["scores"], scores_csv(scored, mapping, made_by))
         print_scores(job.image.path, scored, mapping)
+    crs = None if source.crs is None else source.crs.to_wkt()
+    write_text(made["layers"], layers_qlr(made["layers"].stem, _layers(job, network), crs))
     view = folder / job.view.name
     overviews = made["classes"].suffix != ".png"
     write_view(view, scratch, mapping, areas, ground, far, overviews=overviews)
@@ -186,3 +208,18 @@ def _write(
         with atomic_path(job.files[kind]) as final:
             made[kind].replace(final)
     return job.prediction(areas, ground.basis, far)
+
+
+def _layers(job: Job, network: Model) -> list[Layer]:
+    """What QGIS opens of a map at once: the classes over the image, the rest at hand."""
+    mapping, files = network.mapping, job.files
+    layers = [
+        Layer("confidence", files["confidence"].name, confidence_qml(mapping.num_classes), False),
+        Layer("classes", files["classes"].name, classes_qml(mapping), True),
+    ]
+    if "polygons" in files:
+        source = f"{files['polygons'].name}|layername=classes"
+        layers.insert(0, Layer("polygons", source, polygons_qml(mapping), False))
+    if job.image.mosaic is None:
+        layers.append(Layer("image", job.image.path_from(files["layers"].parent), None, True))
+    return layers

@@ -8,6 +8,7 @@ left of it as seen with the rows counted upwards.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import shapely
@@ -94,11 +95,15 @@ def _runs(vertex: NDArray[np.bool_], side: NDArray[np.bool_]) -> tuple[Ints, Int
     return row, column, column + length[found]
 
 
-def polygons(edges: Edges, corners_across: int, transform: Affine) -> NDArray[np.object_]:
+def polygons(
+    edges: Edges, corners_across: int, transform: Affine, tolerance: float = 0
+) -> NDArray[np.object_]:
     """The polygons of areas 0 … n-1, by all of their edges; the outer rings anticlockwise.
 
     Args:
         transform: (column, row) → coordinates of the polygons.
+        tolerance: corners that cut off a triangle of less than its square, in pixels, go; of
+            neighbours the same ones, provided that all areas are there.
     """
     if not len(edges.owner):
         return np.zeros(0, object)
@@ -121,10 +126,22 @@ def polygons(edges: Edges, corners_across: int, transform: Affine) -> NDArray[np
     place[rank] = np.arange(len(rank))
     ring = place[ring]
     sort = np.argsort(ring, kind="stable")
+    corners = np.column_stack([x[sort], y[sort]])
+    points = corners if tolerance else _placed(corners, transform)
+    found = shapely.polygons(shapely.linearrings(points, indices=ring[sort]), indices=owner[rank])
+    if not tolerance:
+        return found
+    # In pixels: on the ground, and in degrees, their two sides may differ.
+    found = shapely.coverage_simplify(found, tolerance)
+    # An island comes back in the direction of the hole that it lies in, or the hole in its.
+    return shapely.orient_polygons(shapely.transform(found, lambda xy: _placed(xy, transform)))
+
+
+def _placed(points: NDArray[Any], transform: Affine) -> NDArray[Any]:
+    """(n, 2) → (n, 2)."""
     a, b, c, d, e, f = transform[:6]
-    x, y = x[sort], y[sort]
-    points = np.column_stack([a * x + b * y + c, d * x + e * y + f])
-    return shapely.polygons(shapely.linearrings(points, indices=ring[sort]), indices=owner[rank])
+    x, y = points.T
+    return np.column_stack([a * x + b * y + c, d * x + e * y + f])
 
 
 def _cycles(following: Ints) -> tuple[Ints, Ints]:

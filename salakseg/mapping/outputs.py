@@ -27,9 +27,9 @@ from salakseg.imagery.drawing import MARGIN, Picture, legend, overlay, scale_bar
 from salakseg.imagery.raster import ImageSource, quiet_gdal, write_cog
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
 from salakseg.mapping.areas import STRIP_PIXELS, ReadLabels, strips
-from salakseg.mapping.classify import Block
+from salakseg.mapping.classify import SURE, Block
 from salakseg.mapping.overviews import Shrink, averages, commonest, make_overviews
-from salakseg.mapping.scratch import Scratch
+from salakseg.mapping.scratch import Scratch, probability
 from salakseg.mapping.styles import classes_qml, confidence_qml
 from salakseg.model.weights import Model
 from salakseg.version import VERSION
@@ -37,7 +37,7 @@ from salakseg.version import VERSION
 PREVIEW_SIDE = 1000
 PREVIEW_MIN_WIDTH = 320
 # Columns of tables that are text even where all that is in them are numbers.
-TEXT_COLUMNS = ("zone", "layer", "class", "interval", "basis", "made_by")
+TEXT_COLUMNS = ("image", "zone", "layer", "class", "interval", "basis", "made_by")
 
 
 def make_tags(
@@ -114,8 +114,12 @@ def write_raster(
     style = classes_qml(mapping) if classes else confidence_qml(mapping.num_classes)
     write_text(path.with_suffix(".qml"), style)
     if classes:
-        tags = tags | {f"CLASS_{index}": name for index, name in enumerate(mapping.names)}
-        write_text(path.with_name(path.name + ".aux.xml"), _category_names(mapping))
+        tags = tags | class_tags(mapping)
+        names = (
+            f'<PAMDataset>\n<PAMRasterBand band="1">{category_names(mapping)}</PAMRasterBand>\n'
+            "</PAMDataset>\n"
+        )
+        write_text(path.with_name(path.name + ".aux.xml"), names)
     if path.suffix == ".png":
         height, width = scratch.shape
         image = Image.fromarray(scratch.window(band, 0, 0, height, width))
@@ -125,11 +129,46 @@ def write_raster(
         return
     # A raw file that GDAL reads through a description beside it.
     description = scratch.folder / f"{band}.vrt"
-    about = _colours(mapping) if classes else _percent(scratch)
+    about = colours(mapping) if classes else _percent(scratch)
     about += _overviews(scratch, band, commonest if classes else averages)
-    raw = scratch.path(band)
-    write_text(description, _vrt(raw, scratch.shape, about, _place(source) + _metadata(tags)))
+    raw = [(scratch.path(band), about)]
+    write_text(description, _vrt(raw, scratch.shape, _place(source) + metadata(tags)))
     write_cog(description, path, classes)
+
+
+def write_probabilities(
+    scratch: Scratch, path: Path, source: ImageSource, mapping: ClassMapping, tags: dict[str, str]
+) -> None:
+    """The probability of each class as a band of a COG, with its name; in GDAL's terms, value ×
+    scale is 0 to 1."""
+    bands = []
+    for index, name in enumerate(mapping.names):
+        about = f"<Description>{escape(name)}</Description><Offset>0</Offset>"
+        about += f"<Scale>{1 / SURE!r}</Scale>{_overviews(scratch, probability(index), averages)}"
+        bands.append((scratch.path(probability(index)), about))
+    description = scratch.folder / "probabilities.vrt"
+    write_text(description, _vrt(bands, scratch.shape, _place(source) + metadata(tags)))
+    write_cog(description, path, classes=False)
+
+
+def class_tags(mapping: ClassMapping) -> dict[str, str]:
+    """The names of the classes as the tags of a class map; `classes_of` reads them."""
+    return {f"CLASS_{index}": name for index, name in enumerate(mapping.names)}
+
+
+def classes_of(raster: Any) -> ClassMapping:
+    """The classes of an open class map; none where it is no map of ours."""
+    tags = raster.tags()
+    names: list[str] = []
+    while f"CLASS_{len(names)}" in tags:
+        names.append(tags[f"CLASS_{len(names)}"])
+    try:
+        table = raster.colormap(1)
+    except ValueError:  # it has none
+        table = {}
+    return ClassMapping(
+        tuple((name, table.get(index, (0, 0, 0))[:3], False) for index, name in enumerate(names))
+    )
 
 
 def png_info(tags: dict[str, str]) -> PngInfo:
@@ -140,17 +179,19 @@ def png_info(tags: dict[str, str]) -> PngInfo:
     return info
 
 
-def _vrt(raw: Path, shape: tuple[int, int], about: str, whole: str = "") -> str:
-    """GDAL's description of a raw file beside it; `about` the band, and about the `whole`."""
+def _vrt(bands: Sequence[tuple[Path, str]], shape: tuple[int, int], whole: str = "") -> str:
+    """GDAL's description of raw files beside it, each with what is to say of its band; and of the
+    `whole`."""
     height, width = shape
-    return (
-        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{whole}\n'
-        '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+    parts = "".join(
+        f'\n<VRTRasterBand dataType="Byte" band="{number}" subClass="VRTRawRasterBand">'
         f"<NoDataValue>{IGNORE_INDEX}</NoDataValue>{about}\n"
         f'<SourceFilename relativeToVRT="1">{escape(raw.name)}</SourceFilename>'
         f"<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{width}</LineOffset>"
-        "</VRTRasterBand></VRTDataset>"
+        "</VRTRasterBand>"
+        for number, (raw, about) in enumerate(bands, 1)
     )
+    return f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{whole}{parts}</VRTDataset>'
 
 
 def _place(source: ImageSource) -> str:
@@ -168,12 +209,14 @@ def _place(source: ImageSource) -> str:
     return text
 
 
-def _metadata(tags: dict[str, str]) -> str:
+def metadata(tags: dict[str, str]) -> str:
+    """Tags in GDAL's XML."""
     items = [f'<MDI key="{name}">{escape(value)}</MDI>' for name, value in tags.items()]
     return f"<Metadata>{''.join(items)}</Metadata>"
 
 
-def _colours(mapping: ClassMapping) -> str:
+def colours(mapping: ClassMapping) -> str:
+    """The colours of a band in GDAL's XML."""
     entries = [
         f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="255"/>'
         for red, green, blue in mapping.palette.tolist()
@@ -198,14 +241,14 @@ def _percent(scratch: Scratch) -> str:
             "STATISTICS_MEAN": f"{mean}",
             "STATISTICS_STDDEV": f"{deviation}",
         }
-    return f"<Description>confidence</Description><UnitType>%</UnitType>{_metadata(statistics)}"
+    return f"<Description>confidence</Description><UnitType>%</UnitType>{metadata(statistics)}"
 
 
 def _overviews(scratch: Scratch, band: str, shrink: Shrink) -> str:
     """Make the overviews of a band, and say where they are."""
     text = ""
     for path, shape in make_overviews(scratch, band, shrink):
-        write_text(path.with_suffix(".vrt"), _vrt(path, shape, ""))
+        write_text(path.with_suffix(".vrt"), _vrt([(path, "")], shape))
         text += (
             f'<Overview><SourceFilename relativeToVRT="1">{path.stem}.vrt</SourceFilename>'
             "<SourceBand>1</SourceBand></Overview>"
@@ -213,14 +256,10 @@ def _overviews(scratch: Scratch, band: str, shrink: Shrink) -> str:
     return text
 
 
-def _category_names(mapping: ClassMapping) -> str:
-    """GDAL's side-car file that gives the values of the band their names."""
-    categories = "\n".join(f"      <Category>{escape(name)}</Category>" for name in mapping.names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{categories}\n"
-        "    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
-    )
+def category_names(mapping: ClassMapping) -> str:
+    """What gives the values of a band their names, in GDAL's XML."""
+    categories = "".join(f"<Category>{escape(name)}</Category>\n" for name in mapping.names)
+    return f"<CategoryNames>\n{categories}</CategoryNames>"
 
 
 class Shrunk:

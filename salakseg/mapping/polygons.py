@@ -5,7 +5,8 @@ In: finished labels and confidence, by window. Out: one polygon for each connect
 
 Specks are sieved from the labels first, see `mapping.sieve`. Then each block gives the edges of its
 areas, see `mapping.outlines`; areas that meet at a seam are one, and become polygons once no
-further block can touch them. In memory are one block and the edges of the areas still open.
+further block can touch them. In memory are one block and the edges of the areas still open; where
+they are to be simplified the edges of all, for then neighbours have to be there together.
 """
 
 import json
@@ -47,6 +48,11 @@ def min_pixels(min_area: float | None, ground: Ground) -> int:
     return math.ceil(min_area / (ground.side**2 if ground.side is not None else 1))
 
 
+def tolerance(simplify: float | None, ground: Ground) -> float:
+    """Pixels that outlines may be off; `simplify` in metres, or pixels without `side`."""
+    return (simplify or 0) / (ground.side or 1)
+
+
 def write_polygons(
     path: Path,
     read: Read,
@@ -55,6 +61,7 @@ def write_polygons(
     ground: Ground,
     mapping: ClassMapping,
     smallest: int,
+    off: float,
     tags: dict[str, str],
 ) -> None:
     """Write the polygons of a map, and say which classes the sieve changes much.
@@ -66,6 +73,7 @@ def write_polygons(
             "confidence".
         sieved: where the sieved labels may lie meanwhile, a byte a pixel.
         smallest: areas of fewer pixels are given to the class around them.
+        off: pixels, see `tolerance`; 0: the outlines are the pixels' edges.
     """
     shape = source.height, source.width
 
@@ -78,7 +86,9 @@ def write_polygons(
         _say_what_changes(source.path, smallest, ground, mapping, before, after)
         counts = dict(zip(mapping.names, zip(before, after, strict=True), strict=True))
         tags = tags | {"SIEVE": json.dumps({"smallest": smallest, "pixels": counts})}
-    layer = _Layer(path, source, mapping, tags)
+    if off:
+        tags = tags | {"SIMPLIFY": json.dumps({"pixels": off})}
+    layer = _Layer(path, source, mapping, off, tags)
     areas = _OpenAreas()
     # The areas along the blocks that are done: below them, and to the right of the last one.
     front = np.full(source.width + 1, -1)
@@ -101,7 +111,7 @@ def write_polygons(
                 same = labels[one] == labels[other]
                 areas.join(ids[one][same], ids[other][same])
             above[:], right[:] = ids[-1, 1:], ids[1:, -1]
-            if areas.fresh >= EDGES_AT_ONCE:
+            if areas.fresh >= EDGES_AT_ONCE and not off:
                 layer.write(*areas.close(front, right))
     layer.write(*areas.close(front, right))
     layer.finish()
@@ -219,9 +229,14 @@ class _Layer:
     """The layer `classes` of the GeoPackage."""
 
     def __init__(
-        self, path: Path, source: ImageSource, mapping: ClassMapping, tags: dict[str, str]
+        self,
+        path: Path,
+        source: ImageSource,
+        mapping: ClassMapping,
+        off: float,
+        tags: dict[str, str],
     ) -> None:
-        self._path, self._mapping, self._tags = path, mapping, tags
+        self._path, self._mapping, self._off, self._tags = path, mapping, off, tags
         self._crs = None if source.crs is None else source.crs.to_wkt()
         # QGIS shows an image without a place with its rows at -0.5, -1.5, …
         self._transform = source.transform or Affine.scale(1, -1)
@@ -240,7 +255,7 @@ class _Layer:
             "hectares": metres / SQUARE_METRES_PER_HECTARE,
             "confidence": confidence / pixels,
         }
-        shapes = polygons(found, self._corners_across, self._transform)
+        shapes = polygons(found, self._corners_across, self._transform, self._off)
         write_layer(
             self._path, "classes", "Polygon", shapes, columns, self._crs, self._tags, self._begun
         )

@@ -4,8 +4,9 @@ In: images (GeoTIFFs and the like, read by window; PNG and JPEG photos; folders 
 together to their base images) and a model file. Out, for `field.tif`, in `predictions/`:
 `field_classes.tif` and `field_confidence.tif` (COGs on the image's own grid; of a photo, PNGs),
 `field_areas.csv`, `field_preview.png`, and what was asked for besides; beside them what tells QGIS
-and GDAL of colours, names and types: `.qml`, `.tif.aux.xml`, `.csvt`. Last `index.html`, a page of
-all maps in the folder, with its pictures in `field_view/`.
+and GDAL of colours, names and types: `.qml`, `.tif.aux.xml`, `.csvt`, and `field.qlr`. Last, of
+all maps in the folder, `index.html`, a page, with its pictures in `field_view/`; `catalog.csv`; and
+`index.vrt`.
 
 Here are the checks, the order of the images and what is said of all. `jobs` knows the files of a
 map, `one_map` makes one, and `classify` is what pushes an image through the network.
@@ -36,6 +37,7 @@ from salakseg.imagery.tiles import plan_axis
 from salakseg.mapping.against_mask import find_masks, require_understood
 from salakseg.mapping.area_tables import print_areas
 from salakseg.mapping.areas import Areas, validation_of
+from salakseg.mapping.catalog import write_catalog
 from salakseg.mapping.inputs import find_inputs, open_input, require_different_names
 from salakseg.mapping.jobs import (
     Job,
@@ -76,8 +78,10 @@ def predict(
     zones: Path | str | None = None,
     zone_field: str | None = None,
     zones_layer: str | None = None,
+    probabilities: bool = False,
     polygons: bool = False,
     min_area: float | None = None,
+    simplify: float | None = None,
     compare: Path | str | None = None,
     skip_unreadable: bool = False,
     overwrite: bool = False,
@@ -114,9 +118,12 @@ def predict(
         tta: average over eight turns and mirror images of each tile, at eight times the cost.
         zones: vector layer of polygons; the areas are given for each of them as well.
         zone_field, zones_layer: its column with their names, and the layer; None: see `read_zones`.
+        probabilities: write those of all classes as well, a band each.
         polygons: write a GeoPackage of the classes' areas as well, see `mapping.polygons`.
         min_area: specks of less are given to their neighbours in the polygons: m², or pixels where
             the pixels' size is not known; None: of `MIN_PIXELS` pixels.
+        simplify: by how many metres, or pixels, the polygons' outlines may be off, neighbours'
+            together; None: they are the pixels' edges.
         compare: a mask to score the map against, or a folder of masks named as the images are.
         skip_unreadable: leave out, and name, what cannot be read of a damaged raster.
         overwrite: replace maps that are there.
@@ -150,8 +157,10 @@ def predict(
         amp=amp,
         tta=tta,
         zones=None if zones is None else read_zones(Path(zones), zone_field, zones_layer),
+        probabilities=probabilities,
         polygons=polygons,
         min_area=min_area,
+        simplify=simplify,
     )
     if batch_size is not None and batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: must be 1 or more")
@@ -160,6 +169,10 @@ def predict(
         raise InputError(f"--min-area {min_area}: must be square metres, 0 or more")
     if min_area is not None and not polygons:
         raise InputError(f"--min-area {min_area:g}: there are no --polygons whose it could be")
+    if simplify is not None and not 0 <= simplify < inf:
+        raise InputError(f"--simplify {simplify}: must be metres, 0 or more")
+    if simplify is not None and not polygons:
+        raise InputError(f"--simplify {simplify:g}: there are no --polygons whose it could be")
     require_white_level(white_level)
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
@@ -256,6 +269,7 @@ def predict(
     results = [done[job.image.path] for job in jobs if job.image.path in done]
     if is_first():
         page = write_page(out)
+        write_catalog(out)
         if results:
             print_areas(
                 str(results[0].classes) if len(results) == 1 else f"{len(results)} maps",

@@ -231,9 +231,16 @@ def on_grid(blocks: Iterator[Block], small: ImageSource, source: ImageSource) ->
         )
         row, column = int(rows[0]), int(columns[0])
         labels, confidence = block.labels[place], block.confidence[place]
+        shares = (
+            None
+            if block.probabilities is None
+            else np.stack([values[place] for values in block.probabilities])
+        )
         image = np.zeros((*labels.shape, 3), np.uint8)
         if labels.size:  # else the pixel is larger than the block
             image, valid = source.read(row, column, *labels.shape)
             image = source.shown(image)
             labels[~valid] = confidence[~valid] = IGNORE_INDEX
-        yield Block(row, column, labels, confidence, image, block.carried)
+            if shares is not None:
+                shares[:, ~valid] = IGNORE_INDEX
+        yield Block(row, column, labels, confidence, image, block.carried, shares)

@@ -1,9 +1,10 @@
 """An unfinished map on disk, so that a prediction that was killed goes on where it was.
 
-In: blocks of labels, confidence and image. Out: any window of them. All are raw files of fixed
-layout (uint8, a byte a pixel, three of the image, row by row) in a hidden folder beside the maps,
-with `state.npz`: the blocks that are safely in them, what the next block needs of the last one, and
-the key of everything that the pixels depend on. A scratch of another key is discarded.
+In: blocks of labels, confidence and image, of probabilities where they are asked for. Out: any
+window of them. All are raw files of fixed layout (uint8, a byte a pixel, three of the image, row by
+row) in a hidden folder beside the maps, with `state.npz`: the blocks that are safely in them, what
+the next block needs of the last one, and the key of everything that the pixels depend on. A scratch
+of another key is discarded.
 """
 
 import json
@@ -57,6 +58,7 @@ class Scratch:
         pixels: in these blocks.
         carried: float32 (K, rows, columns), what the last of them carried, or None.
         sums: whatever else was added up over these blocks, to be kept with them.
+        classes: those whose probability is kept, 0 … classes - 1.
         discarded: a scratch of something else was here.
         part: which part of the blocks this process makes, "" for all.
     """
@@ -68,6 +70,7 @@ class Scratch:
     done: int = 0
     pixels: int = 0
     carried: NDArray[np.float32] | None = None
+    classes: int = 0
     discarded: bool = False
     part: str = ""
 
@@ -86,7 +89,7 @@ class Scratch:
         return ceil(self.shape[0] / step), ceil(self.shape[1] / step)
 
     def path(self, band: str) -> Path:
-        """The raw file of "labels", "confidence" or "image"."""
+        """The raw file of "labels", "confidence", "image", "probability-0", …"""
         return self.folder / f"{band}.raw"
 
     def window(self, band: str, row: int, column: int, height: int, width: int) -> NDArray[Any]:
@@ -116,6 +119,9 @@ class Scratch:
                 _write(files[0], width, *place, block.labels)
                 _write(files[1], width, *place, block.confidence)
                 self._write_image(files[2], block)
+                shares = () if block.probabilities is None else block.probabilities
+                for file, values in zip(files[3:], shares, strict=True):
+                    _write(file, width, *place, values)
                 self.done += 1
                 self.pixels += block.labels.size
                 # The user of the block adds to the sums before it asks for the next one.
@@ -138,9 +144,11 @@ class Scratch:
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each raw file."""
-        return {band: prod(self.shape) for band in BANDS} | {
-            "image": 3 * prod(self.shrunk_shape(self.image_step))
-        }
+        return (
+            {band: prod(self.shape) for band in BANDS}
+            | {"image": 3 * prod(self.shrunk_shape(self.image_step))}
+            | {probability(index): prod(self.shape) for index in range(self.classes)}
+        )
 
     def _save(self, files: Sequence[BinaryIO], carried: NDArray[np.float32] | None) -> None:
         for file in files:
@@ -173,6 +181,11 @@ class Scratch:
         except Exception:
             return False
         return True
+
+
+def probability(index: int) -> str:
+    """The band of a class's probability."""
+    return f"probability-{index}"
 
 
 def _write(file: BinaryIO, width: int, row: int, column: int, values: NDArray[np.uint8]) -> None:
@@ -216,7 +229,11 @@ def write_raw(
 
 @contextmanager
 def open_scratch(
-    folder: Path, shape: tuple[int, int], key: dict[str, Any], sums: NDArray[np.uint32]
+    folder: Path,
+    shape: tuple[int, int],
+    key: dict[str, Any],
+    sums: NDArray[np.uint32],
+    classes: int = 0,
 ) -> Iterator[Scratch]:
     """Go on with the map in `folder`, or begin it; on success `folder` is gone afterwards.
 
@@ -229,12 +246,15 @@ def open_scratch(
         shape: height and width of the image.
         key: plain values that everything in the map depends on.
         sums: zeros, that `keep` saves with the blocks.
+        classes: of how many to keep the probabilities.
 
     Raises:
         InputError: another process works on this map.
     """
     part = f"-{rank() + 1}-of-{world_size()}" if world_size() > 1 else ""
-    scratch = Scratch(folder, shape, key, sums, part=part)
+    # With other bands half a map is another half: it would have holes in them.
+    kept = key | ({"probabilities": classes} if classes else {})
+    scratch = Scratch(folder, shape, kept, sums, classes=classes, part=part)
     if not is_first():
         from_first(lambda: None)  # it is there
         scratch._load()

@@ -1,10 +1,12 @@
 """How QGIS shows a map: the styles that it takes by itself, as QML, its own format since 3.22.
 
 For a raster QML lies beside it, of the same stem; for a layer of a GeoPackage in its table
-`layer_styles`.
+`layer_styles`. A layer definition, QLR, opens several files at once, and has their styles in it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from salakseg.classes import ClassMapping
@@ -101,6 +103,56 @@ def points_qml(label: str, field: str, choices: Sequence[str]) -> str:
         '<field name="x" editable="0"/><field name="y" editable="0"/></editable>',
         "Symbology|Fields|Forms|MapTips",
     )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a definition.
+
+    Attributes:
+        name: in the legend.
+        source: its file, relative to the definition, and of a vector file the layer.
+        qml: its style; None: QGIS's own.
+        shown: at once; else it is in the legend only.
+    """
+
+    name: str
+    source: str
+    qml: str | None
+    shown: bool
+
+
+def layers_qlr(group: str, layers: Sequence[Layer], crs: str | None) -> str:
+    """A group of layers, the uppermost first; `crs` is the WKT of that of all."""
+    root = ElementTree.Element("qlr")
+    tree = ElementTree.SubElement(root, "layer-tree-group", name="")
+    tree = ElementTree.SubElement(tree, "layer-tree-group", name=group, expanded="1")
+    maps = ElementTree.SubElement(root, "maplayers")
+    for number, layer in enumerate(layers):
+        is_vector = "|layername=" in layer.source
+        checked = "Qt::Checked" if layer.shown else "Qt::Unchecked"
+        # QGIS gives each one an id of its own as it opens them.
+        ElementTree.SubElement(
+            tree, "layer-tree-layer", id=f"{number}", name=layer.name, checked=checked
+        )
+        kind = "vector" if is_vector else "raster"
+        one = ElementTree.SubElement(maps, "maplayer", type=kind, styleCategories="Symbology")
+        for tag, text in (
+            ("id", f"{number}"),
+            ("datasource", layer.source),
+            ("layername", layer.name),
+            ("provider", "ogr" if is_vector else "gdal"),
+        ):
+            ElementTree.SubElement(one, tag).text = text
+        # Without, QGIS takes the layer for one that has none, whatever its file says.
+        if crs is not None:
+            place = ElementTree.SubElement(ElementTree.SubElement(one, "srs"), "spatialrefsys")
+            ElementTree.SubElement(place, "wkt").text = crs
+        if layer.qml is not None:
+            one.extend(ElementTree.fromstring(layer.qml))
+    text = ElementTree.tostring(root, encoding="unicode") + "\n"
+    # Names of files may hold bytes that are no text.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _raster(renderer: str) -> str:

@@ -44,6 +44,7 @@ class Shown:
         classes: "name", "color" (3 numbers), "pixels", and "m2", None where not known.
         confidence: mean, percent; None where not known.
         far: whether most of it is unlike all that the model was trained on.
+        side: of its pixels, in metres; None where not known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Shown:
     classes: list[dict[str, Any]]
     confidence: float | None
     far: bool
+    side: float | None = None
 
     @property
     def pixels(self) -> int:
@@ -69,8 +71,7 @@ def write_page(out: Path) -> Path | None:
     Raises:
         WorkError: it cannot be written.
     """
-    names = sorted(_names(out))
-    maps = [found for name in names if (found := _read(out, name)) is not None]
+    maps = maps_in(out)
     if not maps:
         return None
     zones = _zones(out, [one.name for one in maps])
@@ -102,6 +103,12 @@ def write_page(out: Path) -> Path | None:
     return path
 
 
+def maps_in(out: Path) -> list[Shown]:
+    """The maps in a folder and below it, by name."""
+    names = sorted(_names(out))
+    return [found for name in names if (found := _read(out, name)) is not None]
+
+
 def _names(out: Path) -> Iterator[str]:
     """The maps in a folder, by their files; as `Input.name`, with "/"."""
     for folder, below, found in os.walk(out):
@@ -122,7 +129,7 @@ def _read(out: Path, name: str) -> Shown | None:
     about = read_view(out / f"{name}_view")
     if about is not None:
         far = about["far"] is not None and is_far(about["far"])
-        return Shown(name, True, about["classes"], about["confidence"], far)
+        return Shown(name, True, about["classes"], about["confidence"], far, about.get("side"))
     if not any(is_map(out / f"{name}{ending}") for ending in ENDINGS):
         return None
     try:

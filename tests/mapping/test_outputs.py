@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import salakseg
+from salakseg.errors import InputError
 from salakseg.imagery.drawing import scale_bar
 from salakseg.imagery.raster import open_image
 from salakseg.mapping.classify import Block
@@ -31,7 +33,7 @@ from salakseg.mapping.outputs import (
 from salakseg.mapping.predict import predict
 from salakseg.mapping.scratch import open_scratch
 from salakseg.mapping.styles import classes_qml, confidence_qml
-from salakseg.model.weights import Model
+from salakseg.model.weights import Model, save_model
 from tests.mapping.samples import MAPPING, coloured, png, smooth_image, striped
 from tests.rasters import GRID, write_tiff
 
@@ -44,6 +46,9 @@ def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
     path = striped(tmp_path / "field", coloured(600, 700)[0])
     [result] = predict([path], model=brightest_file, out=tmp_path / "maps")
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
+        "catalog.csv",
+        "catalog.csvt",
+        "field.qlr",
         "field_areas.csv",
         "field_areas.csvt",
         "field_classes.qml",
@@ -74,6 +79,57 @@ def test_a_geotiff_gives_cogs_on_its_own_grid_with_colours_and_names(
         assert confidence.read(1).max() <= 100
     names = result.classes.with_name("field_classes.tif.aux.xml").read_text(encoding="utf-8")
     assert re.findall("<Category>(.*)</Category>", names) == ["red", "green &amp; blue", "B"]
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": True}, {"resolution": 0.2}])
+def test_probabilities_are_a_band_a_class(
+    tiny: Model, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    save_model(tmp_path / "model.pth", tiny)
+    image = np.moveaxis(smooth_image(600, 700), 2, 0)
+    image[:, :40, :90] = 0
+    path = write_tiff(tmp_path / "field.tif", image, nodata=0)
+    [result] = predict(
+        [path], model=tmp_path / "model.pth", out=tmp_path / "maps", probabilities=True, **options
+    )
+    with (
+        rasterio.open(tmp_path / "maps/field_probabilities.tif") as raster,
+        rasterio.open(result.classes) as classes,
+        rasterio.open(result.confidence) as confidence,
+    ):
+        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert list(raster.descriptions) == MAPPING.names
+        assert (raster.crs, raster.transform) == (classes.crs, classes.transform)
+        assert raster.tags() == confidence.tags()
+        assert set(raster.nodatavals) == {255}
+        assert set(raster.offsets) == {0}
+        there = classes.read(1) != 255
+        assert 0 < (~there).sum() < there.sum()
+        stored = raster.read()
+        for band in stored:
+            np.testing.assert_array_equal(band == 255, ~there)
+        shares = stored[:, there] * np.array(raster.scales)[:, None]
+        np.testing.assert_allclose(shares.sum(axis=0), 1, atol=0.01)
+        # The class has the largest one, but for what is lost in rounding; confidence is that one.
+        of_class = np.take_along_axis(shares, classes.read(1)[there][None].astype(int), 0)[0]
+        assert (of_class >= shares.max(axis=0) - 1.01 / 254).all()
+        np.testing.assert_allclose(100 * of_class, confidence.read(1)[there], atol=0.75)
+        step = raster.overviews(2)[0]
+        small = raster.read(2, out_shape=(600 // step, 700 // step))
+        inside = stored[1, 100 : 100 + step, 100 : 100 + step].mean()
+        assert abs(small[100 // step, 100 // step] - inside) <= 1
+
+
+def test_probabilities_of_a_photograph(brightest_file: Path, tmp_path: Path) -> None:
+    image, labels = coloured(70, 90)
+    out = tmp_path / "maps"
+    predict([png(tmp_path / "photo", image)], model=brightest_file, out=out, probabilities=True)
+    with rasterio.open(out / "photo_probabilities.tif") as raster:
+        assert raster.crs is None
+        np.testing.assert_array_equal(raster.read().argmax(axis=0), labels)
+    # They are no image to map.
+    with pytest.raises(InputError, match="no image"):
+        predict([out], model=brightest_file, out=tmp_path / "again")
 
 
 def test_a_rotated_image_keeps_its_grid(brightest_file: Path, tmp_path: Path) -> None:
@@ -176,7 +232,10 @@ def test_a_photograph_has_names_and_styles_too(brightest_file: Path, tmp_path: P
     mask = png(tmp_path / "mask", np.zeros((70, 80), np.uint8))
     predict([path], model=brightest_file, out=tmp_path / "maps", compare=mask)
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [
+        "catalog.csv",
+        "catalog.csvt",
         "index.html",
+        "photo.qlr",
         "photo_areas.csv",
         "photo_areas.csvt",
         "photo_classes.png",

@@ -18,7 +18,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.raster import ImageSource
 from salakseg.mapping import polygons
 from salakseg.mapping.areas import Ground, ground_of
-from salakseg.mapping.polygons import min_pixels, write_polygons
+from salakseg.mapping.polygons import min_pixels, tolerance, write_polygons
 from salakseg.mapping.predict import predict
 from salakseg.mapping.styles import polygons_qml
 from salakseg.model.weights import Model
@@ -37,7 +37,11 @@ def blobs(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def polygonise(
-    labels: NDArray[np.uint8], path: Path, smallest: int = 0, source: ImageSource | None = None
+    labels: NDArray[np.uint8],
+    path: Path,
+    smallest: int = 0,
+    source: ImageSource | None = None,
+    simplify: float | None = None,
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """The geometries, and the columns by name."""
     confidence = (labels.astype(int) * 10 + 50).astype(np.uint8)
@@ -49,7 +53,8 @@ def polygonise(
     source = source or source_of(np.zeros((*labels.shape, 3), np.uint8))
     ground = ground_of(source, None, False)
     sieved = path.with_suffix(".raw")
-    write_polygons(path, read, sieved, source, ground, MAPPING, smallest, TAGS)
+    off = tolerance(simplify, ground)
+    write_polygons(path, read, sieved, source, ground, MAPPING, smallest, off, TAGS)
     meta, _, wkb, columns = pyogrio.raw.read(path, layer="classes")
     return shapely.from_wkb(wkb), dict(zip(meta["fields"], columns, strict=True))
 
@@ -100,21 +105,55 @@ def test_where_three_areas_meet_is_a_vertex_of_all(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("smallest", [0, 100])
 @pytest.mark.parametrize(
-    "transform", [GRID["transform"], rasterio.Affine(0.03, 0.02, 5, 0.02, -0.03, 9)]
+    "transform", [None, GRID["transform"], rasterio.Affine(0.03, 0.02, 5, 0.02, -0.03, 9)]
 )
-def test_the_layer_can_be_simplified_as_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: rasterio.Affine
+def test_simplified_polygons_still_share_their_edges(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    transform: rasterio.Affine | None,
+    smallest: int,
 ) -> None:
     monkeypatch.setattr(polygons, "BLOCK", 64)
+    monkeypatch.setattr(polygons, "EDGES_AT_ONCE", 1)
     labels = blobs(150, 190)
     source = replace(source_of(np.zeros((150, 190, 3), np.uint8)), transform=transform)
-    geometries, _ = polygonise(labels, tmp_path / "a.gpkg", 100, source)
-    assert shapely.coverage_is_valid(geometries)
-    simple = shapely.coverage_simplify(geometries, 0.3)
-    assert shapely.get_num_coordinates(simple).sum() < shapely.get_num_coordinates(geometries).sum()
-    assert shapely.coverage_is_valid(simple)
-    assert shapely.area(simple).sum() == pytest.approx(shapely.union_all(simple).area)
+    whole, before = polygonise(labels, tmp_path / "a.gpkg", smallest, source)
+    found, after = polygonise(labels, tmp_path / "b.gpkg", smallest, source, simplify=2)
+    assert len(found) == len(whole) > 20
+    assert shapely.get_num_coordinates(found).sum() < shapely.get_num_coordinates(whole).sum() * 0.8
+    assert shapely.is_valid(found).all()
+    assert not shapely.is_empty(found).any()
+    assert shapely.is_ccw(shapely.get_exterior_ring(found)).all()
+    assert shapely.coverage_is_valid(found)
+    assert shapely.area(found).sum() == pytest.approx(shapely.union_all(found).area)
+    # Each vertex is one of another polygon too, or lies along what is none; none is new.
+    corners = set(map(tuple, shapely.get_coordinates(whole).round(6)))
+    assert set(map(tuple, shapely.get_coordinates(found).round(6))) <= corners
+    # The columns say what the raster has; the polygons are near to it.
+    for name in ("class", "pixels"):
+        assert sorted(before[name]) == sorted(after[name])
+    pixel = abs(source.transform.determinant) if source.transform else 1
+    for index in range(MAPPING.num_classes):
+        of_class = after["class_index"] == index
+        pixels = after["pixels"][of_class].sum()
+        assert shapely.area(found[of_class]).sum() / pixel == pytest.approx(pixels, rel=0.05)
+
+
+def test_a_tolerance_in_metres_is_by_the_size_of_the_pixels(tmp_path: Path) -> None:
+    assert tolerance(0.3, Ground(None, 0.1, "")) == pytest.approx(3)
+    assert tolerance(3, Ground(None, None, "")) == 3
+    assert tolerance(None, Ground(None, 0.1, "")) == 0
+
+
+def test_simplified_outlines_leave_the_pixels_edges(tmp_path: Path) -> None:
+    """Of a stairway stays the diagonal, of more than that the shape."""
+    rows, columns = np.mgrid[:40, :40]
+    labels = (rows > columns).astype(np.uint8)
+    found, _ = polygonise(labels, tmp_path / "a.gpkg", simplify=1)
+    assert shapely.get_num_coordinates(found).sum() < 14
+    assert shapely.area(found).sum() == 1600
 
 
 def test_polygons_that_wait_for_others_are_the_same(

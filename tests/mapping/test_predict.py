@@ -180,6 +180,8 @@ def test_a_local_crs_has_areas_in_its_plane(brightest_file: Path, tmp_path: Path
         ({"batch_size": 0}, "^--batch-size 0: must be 1 or more"),
         ({"gsd": float("inf")}, "^--gsd inf: must be metres a pixel"),
         ({"min_area": 3}, "^--min-area 3: there are no --polygons whose it could be"),
+        ({"simplify": 3}, "^--simplify 3: there are no --polygons whose it could be"),
+        ({"simplify": -1, "polygons": True}, "^--simplify -1: must be metres, 0 or more"),
     ],
 )
 def test_values_without_effect_are_refused(
@@ -250,7 +252,8 @@ def test_one_bad_image_does_not_stop_the_others(brightest_file: Path, tmp_path: 
     out = tmp_path / "maps"
     with pytest.raises(InputError, match=r"1 of 2 images could not be mapped .*cut\.tif"):
         predict([cut, good], model=brightest_file, out=out)
-    assert {file.name.split("_")[0] for file in out.iterdir()} == {"good", "index.html"}
+    stems = {file.name.split("_")[0] for file in out.iterdir()}
+    assert stems == {"good", "good.qlr", "index.html", "catalog.csv", "catalog.csvt"}
 
 
 @pytest.mark.parametrize("shape", [(1, 150), (150, 1)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from salakseg.errors import InputError, WorkError
@@ -58,15 +59,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("resolution", ["own", "0.17"])
+@pytest.mark.parametrize(
+    ("resolution", "probabilities"), [("own", False), ("own", True), ("0.17", True)]
+)
 @pytest.mark.usefixtures("small_blocks")
 def test_a_resumed_map_is_the_same_bytes(
-    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolution: str
+    tiny: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resolution: str,
+    probabilities: bool,
 ) -> None:
     save_model(tmp_path / "model.pth", tiny)
     image = np.moveaxis(smooth_image(400, 370), 2, 0)
     path = write_tiff(tmp_path / "field.tif", image)
-    options: dict[str, Any] = {"model": tmp_path / "model.pth", "resolution": resolution}
+    options: dict[str, Any] = {
+        "model": tmp_path / "model.pth",
+        "resolution": resolution,
+        "probabilities": probabilities,
+    }
     predict.predict([path], out=tmp_path / "unbroken", **options)
     for count in (4, 3):
         monkeypatch.setattr(resample, "classify", stop_after(count, KeyboardInterrupt))
@@ -119,6 +130,23 @@ def test_another_option_begins_anew_and_says_so(
     [result] = predict.predict([path], model=brightest_file, out=tmp_path / "maps", overlap=0.1)
     assert "is discarded" in capsys.readouterr().out
     np.testing.assert_array_equal(result.pixels, np.bincount(expected.ravel(), minlength=3))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_half_a_map_without_probabilities_is_no_half_of_one_with_them(
+    brightest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the other way round: gone on with in turns, one would have holes."""
+    image, _ = coloured(200, 200)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0))
+    out = tmp_path / "maps"
+    for probabilities in (True, False):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(resample, "classify", stop_after(3, KeyboardInterrupt))
+            predict.predict([path], model=brightest_file, out=out, probabilities=probabilities)
+    predict.predict([path], model=brightest_file, out=out, probabilities=True)
+    with rasterio.open(out / "field_probabilities.tif") as raster:
+        assert (raster.read().sum(axis=0, dtype=int) > 250).all()
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -12,7 +12,14 @@ import pytest
 
 from salakseg.classes import ClassMapping
 from salakseg.mapping.predict import predict
-from salakseg.mapping.styles import classes_qml, confidence_qml, points_qml, polygons_qml
+from salakseg.mapping.styles import (
+    Layer,
+    classes_qml,
+    confidence_qml,
+    layers_qlr,
+    points_qml,
+    polygons_qml,
+)
 from tests.mapping.samples import MAPPING, coloured, png
 from tests.rasters import write_tiff
 
@@ -41,6 +48,26 @@ def test_the_form_of_points_offers_the_answers() -> None:
     assert [(one.get("name"), one.get("value")) for one in entries] == [(n, n) for n in names]
 
 
+def test_a_layer_definition_names_files_and_has_their_styles() -> None:
+    layers = [
+        Layer("classes", "a & <b>_classes.tif", classes_qml(ODD), True),
+        Layer("polygons", "a.gpkg|layername=classes", polygons_qml(ODD), False),
+        Layer("image", "../no text \udcff.tif", None, True),
+    ]
+    text = layers_qlr("a & <b>", layers, None)
+    text.encode("utf-8")
+    root = ElementTree.fromstring(text)
+    assert [one.findtext("datasource") for one in root.iter("maplayer")] == [
+        "a & <b>_classes.tif",
+        "a.gpkg|layername=classes",
+        "../no text ?.tif",
+    ]
+    assert [one.findtext("provider") for one in root.iter("maplayer")] == ["gdal", "ogr", "gdal"]
+    assert [one.get("label") for one in root.iter("paletteEntry")] == ODD.names
+    assert [one.get("value") for one in root.iter("category")] == ODD.names
+    assert root.find(".//srs") is None
+
+
 @pytest.mark.parametrize(("classes", "least"), [(2, 50), (3, 33), (254, 0)])
 def test_confidence_goes_from_the_least_that_there_can_be(classes: int, least: int) -> None:
     items = list(ElementTree.fromstring(confidence_qml(classes)).iter("item"))
@@ -55,7 +82,8 @@ def test_confidence_goes_from_the_least_that_there_can_be(classes: int, least: i
 QGIS_PYTHON = Path("/usr/bin/python3")
 OPEN = """
 import json, sys
-from qgis.core import QgsApplication, QgsProviderRegistry, QgsRasterLayer, QgsVectorLayer
+from qgis.core import (QgsApplication, QgsLayerDefinition, QgsProject, QgsProviderRegistry,
+                       QgsRasterLayer, QgsVectorLayer)
 application = QgsApplication([], False)
 application.initQgis()
 start = sys.argv[1]
@@ -71,6 +99,13 @@ found["polygons"] = [[item.label(), item.symbol().color().getRgb()[:3]]
                      for item in layer.renderer().legendSymbolItems()]
 layer = QgsVectorLayer(start + "_areas.csv", "areas", "ogr")
 found["areas"] = {field.name(): field.typeName() for field in layer.fields()}
+project = QgsProject.instance()
+root = project.layerTreeRoot()
+assert QgsLayerDefinition.loadLayerDefinition(start + ".qlr", project, root)[0]
+found["groups"] = [group.name() for group in root.findGroups()]
+found["layers"] = [
+    [entry.name(), entry.isVisible(), entry.layer().isValid(), entry.layer().crs().authid(),
+     entry.layer().renderer().type()] for entry in root.findLayers()]
 print("FOUND", json.dumps(found))
 """
 
@@ -119,6 +154,14 @@ def test_qgis_shows_classes_polygons_and_tables_as_they_are(
         [name, list(color)] for name, color in zip(MAPPING.names, MAPPING.colors, strict=True)
     ]
     assert found["polygons"] == expected
+    crs = "EPSG:32748" if suffix == "tif" else ""
+    assert found["groups"] == ["field"]
+    assert found["layers"] == [
+        ["polygons", False, True, crs, "categorizedSymbol"],
+        ["confidence", False, True, crs, "singlebandpseudocolor"],
+        ["classes", True, True, crs, "paletted"],
+        ["image", True, True, crs, "multibandcolor"],
+    ]
     areas = found["areas"]
     assert (areas["class"], areas["pixels"], areas["m2"]) == ("String", "Integer64", "Real")
     # To look at a map changes nothing in its folder.
