@@ -74,12 +74,14 @@ def local_world_size() -> int:
 def joined() -> Iterator[None]:
     """Connect the processes meanwhile; of one alone, or where they are connected already, nothing.
 
+    Where a program of somebody else's has connected its processes, each is on its own here.
+
     Raises:
         InputError, WorkError: as within; of the same failure in several processes, in one of them.
         ElsewhereError: another process failed, and has said why.
     """
     global _store
-    if _store is not None or not was_launched():
+    if _store is not None or not was_launched() or dist.is_initialized():
         yield
         return
     try:
@@ -95,7 +97,7 @@ def joined() -> Iterator[None]:
     console.quiet = quiet or number > 0
     try:
         yield
-        dist.barrier()
+        any_of(False)  # all are here
     except Exception as error:
         if not _tell(number):
             raise ElsewhereError(2 if isinstance(error, InputError) else 1) from error
