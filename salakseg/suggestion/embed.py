@@ -28,6 +28,7 @@ from salakseg.console import console, progress
 from salakseg.data.shards import Shards
 from salakseg.data.stream import read_split
 from salakseg.device import autocast_dtype, out_of_memory_is
+from salakseg.distributed import everyones, from_first, is_first, rank, world_size
 from salakseg.errors import InputError, WorkError
 from salakseg.files import require_disk_space, write_text
 from salakseg.model.applicability import Scaling
@@ -110,7 +111,8 @@ def embed(
     num_workers: int = 0,
     amp: bool | None = None,
 ) -> Features:
-    """Features of every patch of `pool_of(shards)`; only what is missing is computed.
+    """Features of every patch of `pool_of(shards)`; only what is missing is computed. Of several
+    processes each computes its share of the batches; the first one writes, and gets them.
 
     Args:
         model: whose encoder it is.
@@ -146,10 +148,12 @@ def embed(
         path = out / FEATURES
         # Whole batches, so that a run that goes on computes the same batches.
         block = batch_size * -(-WRITTEN // batch_size)
-        done = _rows_done(out, header, block)
+        done = from_first(lambda: _rows_done(out, header, block))
         missing = len(pool) - done
         if missing:
-            require_disk_space(out, missing * columns * 2, "keeping the features of the patches")
+            if is_first():
+                needed = missing * columns * 2
+                require_disk_space(out, needed, "keeping the features of the patches")
             # Under one split of its own, read_split reads the rest of the pool in its order.
             rest = pool.iloc[done:].assign(split="pool", mask_bytes=0)
             source = replace(shards, samples=rest)
@@ -157,23 +161,35 @@ def embed(
                 with (
                     out_of_memory_is(f"{device}: use a smaller --batch-size"),
                     progress("Embedding", len(pool)) as bar,
-                    open(path, "ab") as file,
+                    open(path if is_first() else os.devnull, "ab") as file,
                 ):
                     bar.advance(done)
+                    batches = read_split(
+                        source,
+                        "pool",
+                        batch_size,
+                        num_workers,
+                        device.type == "cuda",
+                        rank(),
+                        world_size(),
+                    )
                     rows: list[NDArray[np.float16]] = []
-                    for batch in read_split(
-                        source, "pool", batch_size, num_workers, pin_memory=device.type == "cuda"
-                    ):
-                        images = batch.images.to(device, non_blocking=True)
-                        rows.append(_row(model, images, stages, trained, amp))
-                        bar.advance(len(images))
+                    for _ in range(-(-missing // (batch_size * world_size()))):
+                        batch = next(batches, None)
+                        own = np.zeros((0, columns), np.float16)
+                        if batch is not None:
+                            images = batch.images.to(device, non_blocking=True)
+                            own = _row(model, images, stages, trained, amp)
+                        rows += everyones(own)
+                        bar.advance(sum(map(len, rows[-world_size() :])))
                         if sum(map(len, rows)) >= block:
                             _append(file, rows)
                     _append(file, rows)
             except OSError as error:
                 raise WorkError(f"{path}: cannot be written ({error.strerror})") from error
-    values = np.memmap(path, np.float16, "r", shape=(len(pool), columns))
-    return Features(pool, values, size)
+    if not is_first():
+        return Features(pool, np.zeros((0, columns), np.float16), size)
+    return Features(pool, np.memmap(path, np.float16, "r", shape=(len(pool), columns)), size)
 
 
 def _append(file: Any, rows: list[NDArray[np.float16]]) -> None:
@@ -181,7 +197,8 @@ def _append(file: Any, rows: list[NDArray[np.float16]]) -> None:
         file.write(row.tobytes())
     rows.clear()
     file.flush()
-    os.fsync(file.fileno())
+    if is_first():
+        os.fsync(file.fileno())
 
 
 def _rows_done(out: Path, header: dict[str, Any], block: int) -> int:

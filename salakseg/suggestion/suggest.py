@@ -12,6 +12,7 @@ The ranking works on prototypes where there are many patches; every number that 
 on patches. Memory: MOST_TARGETS similarities a photograph, and the description of the shards.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from salakseg.data.problems import plural
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.workers import require_workers
 from salakseg.device import select_device
+from salakseg.distributed import from_first, is_first, joined
 from salakseg.errors import InputError
 from salakseg.evaluation.evaluate import require_same_classes
 from salakseg.files import atomic_path, lock_folder, require_folder, write_text
@@ -78,6 +80,7 @@ class Suggestions:
     flat_after: int | None
 
 
+@joined()
 def suggest(
     *,
     index_dir: Path | str = Path("index"),
@@ -99,6 +102,8 @@ def suggest(
     seed: int = 0,
 ) -> Suggestions:
     """Rank what has no mask yet by what a mask of it would add.
+
+    Several processes share out the pass over the patches.
 
     Args:
         index_dir: what `index` wrote.
@@ -156,7 +161,24 @@ def suggest(
         raise InputError(
             f"--strategy {strategy}: needs a trained model; give one with --model, or train first"
         )
-    with lock_folder(out, "suggest"):
+
+    def chosen() -> Suggestions:
+        even = even_weights(features.patches, unit)
+        weights = weigh(features, shards, even)
+        length = min(len(units), max(CURVE, 3 * count))
+        ranked = rank(features, units, weights, count, length, strategy, seed)
+        most = min(count, len(ranked))
+        curve, gains, shares = measure(features, ranked, most, even, weights, seed)
+        flat = np.flatnonzero(np.diff(curve) < FLAT)
+        table = _table(features, ranked.iloc[:most], gains, shares, shards.mapping.names)
+        result = Suggestions(
+            table, far_from_labelled(features), curve, int(flat[0]) if len(flat) else None
+        )
+        _write(out, result, unit, labelled_units(features.patches, unit))
+        _write_pictures(out, table, index, network if trained else None, export, amp)
+        return result
+
+    with lock_folder(out, "suggest") if is_first() else nullcontext():
         features = embed(
             shards,
             network,
@@ -166,20 +188,9 @@ def suggest(
             num_workers=num_workers,
             amp=amp,
         )
-        even = even_weights(features.patches, unit)
-        weights = weigh(features, shards, even)
-        length = min(len(units), max(CURVE, 3 * count))
-        ranked = rank(features, units, weights, count, length, strategy, seed)
-        count = min(count, len(ranked))
-        curve, gains, shares = measure(features, ranked, count, even, weights, seed)
-        flat = np.flatnonzero(np.diff(curve) < FLAT)
-        table = _table(features, ranked.iloc[:count], gains, shares, shards.mapping.names)
-        result = Suggestions(
-            table, far_from_labelled(features), curve, int(flat[0]) if len(flat) else None
-        )
-        _write(out, result, unit, labelled_units(features.patches, unit))
-        _write_pictures(out, table, index, network if trained else None, export, amp)
-    _show(result, features, unit, len(units), out, export)
+        result = from_first(chosen)
+    if is_first():
+        _show(result, features, unit, len(units), out, export)
     return result
 
 

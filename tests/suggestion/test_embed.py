@@ -15,6 +15,7 @@ from salakseg.model.generator import create_generator
 from salakseg.model.weights import Model
 from salakseg.suggestion import embed as embedding
 from salakseg.suggestion.embed import FEATURES, HEADER, Features, embed, pool_of
+from tests.processes import ended, started
 
 
 @pytest.fixture
@@ -135,3 +136,15 @@ def test_directions_compare_and_what_is_alike_is_alike(shards: Shards) -> None:
 def test_a_batch_of_nothing(shards: Shards, model: Model) -> None:
     with pytest.raises(InputError, match="--batch-size 0"):
         embed(shards, model, out=Path("a"), trained=False, batch_size=0)
+
+
+@pytest.mark.slow
+def test_processes_share_the_patches_out(shards_dir: Path, index_dir: Path) -> None:
+    words = f"-m salakseg suggest --shards-dir {shards_dir} --index-dir {index_dir} --count 1"
+    words += " --generator tiny --encoder-weights none --device cpu --batch-size 4 --out"
+    for count, out in ((1, "alone"), (2, "shared")):
+        (code, said), *others = ended(started(count, *words.split(), out))
+        assert code == 0 and said.count("Next: ") == 1, said
+        assert others in ([], [(0, "")])
+    for name in ("features.f16", "suggestions.csv"):
+        assert Path("shared", name).read_bytes() == Path("alone", name).read_bytes()
