@@ -946,8 +946,13 @@ def demo(
     salakseg.demo(out, only_data=only_data, open_=open_, num_steps=num_steps)
 
 
+# What several processes share out.
+SHARED = ("train", "eval", "predict", "suggest")
+
+
 @app.callback(invoke_without_command=True)
 def before_a_command(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="With an error, where in the program it came up.")
@@ -955,6 +960,8 @@ def before_a_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """What holds for every command; `main` sees to --verbose."""
+    if context.invoked_subcommand not in SHARED and os.environ.get("RANK", "0") != "0":
+        raise typer.Exit  # of the processes of a torchrun the first one does it
     if version:
         typer.echo(salakseg.__version__)
         raise typer.Exit

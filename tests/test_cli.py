@@ -306,3 +306,13 @@ def test_a_signal_after_the_last_word_changes_nothing(last: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
     assert done.returncode == (0 if last == "pass" else 2)
+
+
+def test_what_is_not_shared_out_is_done_by_the_first_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, said in (("1", ""), ("0", salakseg.__version__)):
+        monkeypatch.setenv("RANK", number)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--version"])
+        assert ended.value.code == 0 and capsys.readouterr().out.strip() == said
