@@ -87,6 +87,15 @@ class Strategy(StrEnum):
     k_centre = "k-centre"
 
 
+class ExportAs(StrEnum):
+    """As what a guess is corrected."""
+
+    masks = "masks"
+    geopackage = "geopackage"
+    coco = "coco"
+    labelme = "labelme"
+
+
 # Groups of options in the help.
 FILES, WANDB = "The run's files", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
@@ -190,7 +199,7 @@ def patchify(
         typer.Option(
             metavar="FILE_OR_FOLDER",
             help="Drawn labels in place of masks: GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML; "
-            "Labelme, COCO, CVAT for images, Label Studio, Supervisely.",
+            "Labelme, COCO, CVAT, Label Studio, Supervisely.",
             rich_help_panel=DRAWN,
         ),
     ] = None,
@@ -582,9 +591,9 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", help="Images, folders or patterns (*.tif).")
     ],
-    model: Annotated[Path, typer.Option(help="Model file, or its name in checkpoints/.")] = Path(
-        "best_model.pth"
-    ),
+    model: Annotated[
+        Path, typer.Option(help="Model file, ONNX file of export, or its name in checkpoints/.")
+    ] = Path("best_model.pth"),
     out: Annotated[Path, typer.Option(help="Where the maps go.")] = Path("predictions"),
     overlap: Annotated[
         float, typer.Option(help="Share of a tile that the next covers.", rich_help_panel=SEEN)
@@ -719,6 +728,13 @@ def suggest(
         Path | None,
         typer.Option(help="A new folder: the photos, the model's guess to correct, a how-to."),
     ] = None,
+    export_as: Annotated[
+        ExportAs,
+        typer.Option(
+            help="As what the guess is corrected: masks, or polygons for QGIS, for CVAT and "
+            "Roboflow (coco), for Labelme."
+        ),
+    ] = ExportAs.masks,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -772,6 +788,7 @@ def suggest(
         unit=unit.value,
         strategy=strategy.value,
         export=export,
+        export_as=export_as.value,
         generator=generator,
         encoder_weights=encoder_weights,
         batch_size=batch_size,
@@ -795,7 +812,8 @@ def export(
 ) -> None:
     """Write a model as ONNX, for QGIS (Deepness) and programs without torch.
 
-    Reads a model. Writes one file, tried with ONNX Runtime, that knows its classes.
+    Reads a model. Writes one file, tried with ONNX Runtime, that knows its classes, and beside it
+    what a STAC catalogue says of it.
     """
     salakseg.export(model, out=out)
 

@@ -13,6 +13,7 @@ from salakseg.data.labels_geographic import GroundPolygons, read_ground_labels
 from salakseg.data.labels_image import Labelled
 from salakseg.data.labels_label_studio import is_label_studio, read_label_studio
 from salakseg.data.labels_labelme import is_labelme, read_labelme
+from salakseg.data.labels_mask_zip import TABLES, read_mask_zip, table_of
 from salakseg.data.labels_supervisely import is_supervisely, read_supervisely
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
@@ -26,8 +27,8 @@ IN_PIXELS = (
 )
 CVAT_FILE = "annotations.xml"
 KNOWN = (
-    "GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML, Labelme, COCO, CVAT for images, Label Studio "
-    "or Supervisely"
+    "GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML, Labelme, COCO, CVAT for images or its masks, "
+    "Label Studio or Supervisely"
 )
 
 
@@ -56,7 +57,9 @@ def read_label_files(path: Path, label_field: str | None, layer: str | None) -> 
     files = sorted(one for one in path.rglob("*") if not one.name.startswith(".") and one.is_file())
     for file in files:
         may_be = (*GROUND_SUFFIXES, ".json", ".xml", ".zip")
-        if file.suffix.lower() in may_be and not _read(file, label_field, layer, found):
+        if file.name in TABLES:
+            _read(file, label_field, layer, found)
+        elif file.suffix.lower() in may_be and not _read(file, label_field, layer, found):
             unknown.append(str(file))
     if unknown:
         console.print(
@@ -81,11 +84,17 @@ def _read(path: Path, label_field: str | None, layer: str | None, found: LabelFi
                 return True
             if not (isinstance(content, dict) and isinstance(content.get("type"), str)):
                 return False
+        elif path.name in TABLES:
+            kind = "CVAT's masks"
+            return _read_masks(path, found)
         elif suffix in (".xml", ".zip"):
             kind = "CVAT for images"
             xml = _cvat_of(path)
             if xml is not None:
                 found.images += read_cvat(path, xml)
+                return True
+            kind = "CVAT's masks"
+            if suffix == ".zip" and _read_masks(path, found):
                 return True
             if suffix == ".xml" or not _holds_ground(path):
                 return False
@@ -108,6 +117,24 @@ def _cvat_of(path: Path) -> bytes | None:
         return content if b"<image" in content or b"<track" in content else None
     with zipfile.ZipFile(path) as archive:
         return archive.read(CVAT_FILE) if CVAT_FILE in archive.namelist() else None
+
+
+def _read_masks(path: Path, found: LabelFiles) -> bool:
+    """Whether it is an archive of masks with a table, or such a table in a folder of them, and was
+    added."""
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            table = table_of(names)
+            if table is not None:
+                found.images += read_mask_zip(path, table, names, archive.read)
+            return table is not None
+    folder = path.parent
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*.png")]
+    if table_of([path.name, *names]) is None:
+        return False
+    found.images += read_mask_zip(path, path.name, names, lambda name: (folder / name).read_bytes())
+    return True
 
 
 def _holds_ground(path: Path) -> bool:

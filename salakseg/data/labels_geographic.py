@@ -26,6 +26,9 @@ USUAL = ("class", "label", "name")
 # Features lie in it as a spatial index wants them.
 WITHOUT_ORDER = ("FlatGeobuf",)
 
+# Of a pixel, at the rim of a photograph, where no centre lies.
+EDGE = 0.25
+
 Placed = tuple[NDArray[np.object_], shapely.STRtree]
 
 
@@ -187,6 +190,8 @@ def shapes_on(polygons: GroundPolygons, photo: Path, place: Footprint) -> list[S
 
 
 def touches(area: shapely.MultiPolygon, place: Footprint) -> bool:
-    """Whether a polygon has a point on the photograph; its box may, and it not."""
+    """Whether a polygon may hold the centre of a pixel; its box may, and it not, and one along the
+    edge belongs to the photograph beside this one."""
     area = area if area.is_valid else shapely.make_valid(area)
-    return bool(shapely.intersects(shapely.box(0, 0, place.width, place.height), area))
+    centres = shapely.box(EDGE, EDGE, place.width - EDGE, place.height - EDGE)
+    return bool(shapely.intersects(centres, area))

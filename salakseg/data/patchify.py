@@ -14,15 +14,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from salakseg.console import console, progress
-from salakseg.data.folders import files_of, find_folders, note_unread, why_nothing
-from salakseg.data.guesses import guesses_of
+from salakseg.data.folders import files_by_stem, files_of, find_folders, note_unread, why_nothing
 from salakseg.data.labels import LabelOptions, with_labels
 from salakseg.data.patchify_check import Checked, CutOptions, PhotoToCut
 from salakseg.data.patchify_cut import Cut, Part, cut, patch_places
@@ -131,6 +130,8 @@ def patchify(
     mapping = None
     if told is not None:
         photos, mapping = with_labels(data, out, photos, told)
+    # A guess that nobody has made labels of is none.
+    photos = [photo if photo.has_mask else replace(photo, guess=None) for photo in photos]
     record = read_record(out, data, options, photos, told.as_plain() if told else None)
     present = patches_present(out, photos)
     with worker_processes(num_workers) as workers:
@@ -198,7 +199,7 @@ def _labels_told(
 
 
 def find_photos(data: Path) -> list[PhotoToCut]:
-    """Every photo under DATA in the order of its posix path, paired with its mask.
+    """Every photo under DATA in the order of its posix path, paired with its mask and guess.
 
     Folders and files are found by the rule of `index`, so that both see the same.
 
@@ -207,12 +208,12 @@ def find_photos(data: Path) -> list[PhotoToCut]:
     """
     problems, photos = Problems(), list[PhotoToCut]()
     folders = find_folders(data)
-    guesses = guesses_of(folders)
     lonely: list[str] = []
     for folder in folders:
         where = "" if folder.name == "." else f"{folder.name}/"
         images = files_of(f"{where}{folder.images}", folder.image_files, "photo", problems)
         masks = files_of(f"{where}{folder.masks}", folder.mask_files, "mask", problems)
+        guesses, _ = files_by_stem(folder.guess_files)
         note_unread(folder, problems)
         for name, usual in ((folder.images, "images"), (folder.masks, "masks")):
             if name not in ("", usual):
@@ -230,9 +231,10 @@ def find_photos(data: Path) -> list[PhotoToCut]:
                     "rename one or move it away",
                 )
             mask = masks.get(stem)
-            guess = None if mask is None else guesses.get(mask)
             mask_path = None if mask is None else data / mask
-            guess_path = None if guess is None else data / guess
+            guess_path = None
+            if stem in guesses:
+                guess_path = data / folder.name / "guess" / guesses[stem][0]
             photos.append(PhotoToCut(folder.name, path, data / path, mask_path, guess_path))
     for severity, kind, file, detail in problems.rows:
         if severity == "fatal":

@@ -52,7 +52,8 @@ from salakseg.mapping.one_map import make_map
 from salakseg.mapping.resample import checked_resolution
 from salakseg.mapping.viewer import write_page
 from salakseg.mapping.zones import read_zones
-from salakseg.model.weights import find_model, load_model
+from salakseg.model.onnx_network import load_any_model
+from salakseg.model.weights import find_model
 
 # What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def predict(
 
     Args:
         images: files, folders and patterns, see `find_inputs`.
-        model: model file, or its name in `checkpoints/`.
+        model: model file or what `export` wrote, or its name in `checkpoints/`.
         out: folder for the maps.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
         tile: side of the tiles in pixels; None: the patch size that the model was trained with.
@@ -177,7 +178,7 @@ def predict(
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
     model_path = find_model(Path(model))
-    network = load_model(
+    network = load_any_model(
         model_path,
         select_device(device),
         generator,

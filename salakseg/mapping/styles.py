@@ -43,8 +43,8 @@ def confidence_qml(num_classes: int) -> str:
     )
 
 
-def polygons_qml(mapping: ClassMapping) -> str:
-    """Polygons in class colours by their column `class`."""
+def polygons_qml(mapping: ClassMapping, form: bool = False) -> str:
+    """Polygons in class colours by their column `class`; with a form that offers the classes."""
     categories, symbols = "", ""
     for index, (name, color) in enumerate(zip(mapping.names, mapping.colors, strict=True)):
         label, rgb = quoteattr(name), ",".join(map(str, (*color, 255)))
@@ -67,10 +67,13 @@ def polygons_qml(mapping: ClassMapping) -> str:
             for key, value in options.items()
         )
         symbols += "</Option></layer></symbol>"
-    return _qgis(
+    renderer = (
         '<renderer-v2 type="categorizedSymbol" attr="class">'
         f"<categories>{categories}</categories><symbols>{symbols}</symbols></renderer-v2>"
     )
+    if not form:
+        return _qgis(renderer)
+    return _qgis(renderer + _value_list("class", mapping.names), "Symbology|Fields|Forms")
 
 
 def points_qml(label: str, field: str, choices: Sequence[str]) -> str:
@@ -86,19 +89,12 @@ def points_qml(label: str, field: str, choices: Sequence[str]) -> str:
     symbol = "".join(
         f'<Option name="{key}" value="{value}" type="QString"/>' for key, value in options.items()
     )
-    items = "".join(
-        f'<Option type="Map"><Option name={quoteattr(one)} value={quoteattr(one)} type="QString"/>'
-        "</Option>"
-        for one in ("", *choices)
-    )
     return _qgis(
         '<renderer-v2 type="singleSymbol"><symbols><symbol name="0" type="marker" alpha="1">'
         f'<layer class="SimpleMarker"><Option type="Map">{symbol}</Option></layer></symbol>'
         "</symbols></renderer-v2>"
         f"<previewExpression>{quoteattr(label)}</previewExpression>"
-        f'<fieldConfiguration><field name="{field}"><editWidget type="ValueMap"><config>'
-        f'<Option type="Map"><Option name="map" type="List">{items}</Option></Option>'
-        "</config></editWidget></field></fieldConfiguration>"
+        f"{_value_list(field, ('', *choices))}"
         '<editable><field name="id" editable="0"/><field name="map" editable="0"/>'
         '<field name="x" editable="0"/><field name="y" editable="0"/></editable>',
         "Symbology|Fields|Forms|MapTips",
@@ -166,6 +162,20 @@ def _qgis(content: str, categories: str = "Symbology") -> str:
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
         f'<qgis version="3.22" styleCategories="{categories}">{content}</qgis>\n'
+    )
+
+
+def _value_list(field: str, choices: Sequence[str]) -> str:
+    """A form in which a field is one of these."""
+    items = "".join(
+        f'<Option type="Map"><Option name={quoteattr(one)} value={quoteattr(one)} type="QString"/>'
+        "</Option>"
+        for one in choices
+    )
+    return (
+        f'<fieldConfiguration><field name="{field}"><editWidget type="ValueMap"><config>'
+        f'<Option type="Map"><Option name="map" type="List">{items}</Option></Option>'
+        "</config></editWidget></field></fieldConfiguration>"
     )
 
 

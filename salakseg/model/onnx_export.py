@@ -1,5 +1,7 @@
 """A model file → ONNX: one file that programs without torch run, QGIS with Deepness among them.
 
+Beside it lies what a catalogue of models (STAC) says of it, see `stac_item`.
+
 The graph holds all that is done to an image: normalisation, padding to the network's multiple of
 pixels, the network in evaluation mode, cropping, softmax. Its metadata are those that the QGIS
 plugin Deepness reads, and under `salakseg` what a model file says of itself.
@@ -11,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,14 @@ from torch import Tensor, nn
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
-from salakseg.files import atomic_path
+from salakseg.files import atomic_path, write_text
 from salakseg.model.generator import SIDE_MULTIPLE, Generator
+from salakseg.model.onnx_network import ABOUT, IMAGE, INSTALL, PROBABILITIES
+from salakseg.model.stac_item import stac_item
 from salakseg.model.weights import Model, find_model, load_model
 from salakseg.version import VERSION
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INSTALL = 'pip install "salakseg[onnx]"'
 # Sides of the tiles that a file is tried with, beside the model's own: small and large ones, and
 # such as the network's multiple does not divide.
 TRIED = ((64, 96), (320, 224), (100, 150))
@@ -37,7 +41,6 @@ TOLERANCE = 1e-4
 OVERLAP = 25
 # What Deepness' ONNX Runtime, 1.17 at most, can read: from 1.14 on.
 OPSET, FORMAT_VERSION = 18, 8
-IMAGE, PROBABILITIES = "image", "probabilities"
 
 
 class _Portable(nn.Module):
@@ -132,9 +135,12 @@ def export(model: Path | str = Path("best_model.pth"), *, out: Path | str | None
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as temporary:
         temporary.write_bytes(content.SerializeToString())
+    made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    item = stac_item(loaded, out.name, made, any_size=len(sides) > 1)
+    write_text(out.with_suffix(".stac.json"), json.dumps(item, indent=1, ensure_ascii=False) + "\n")
     tiles = "tiles of any size" if len(sides) > 1 else f"tiles of {side} × {side} pixels only"
     console.print(
-        f"Wrote {out}, for {tiles}; tried with ONNX Runtime: probabilities within "
+        f"Wrote {out} (and .stac.json), for {tiles}; tried with ONNX Runtime: probabilities within "
         f"{difference:.1g} of torch's. In QGIS: Deepness, Model file"
     )
     return out
@@ -284,7 +290,7 @@ def _describe(content: Any, model: Model) -> None:
         # The likeliest class everywhere, as `predict` has it, and nothing smoothed away.
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
-        "salakseg": {
+        ABOUT: {
             "version": VERSION,
             "generator": model.generator.name,
             "classes": model.mapping.as_plain(),
@@ -292,10 +298,18 @@ def _describe(content: Any, model: Model) -> None:
             "pixel_size": model.pixel_size,
             "white_level": model.white_level,
             "iteration": model.iteration,
+            # By these `predict` corrects areas.
+            **{
+                name: None if counts is None else counts.tolist()
+                for name, counts in (
+                    ("val_confusion", model.val_confusion),
+                    ("val_confusions", model.val_confusions),
+                )
+            },
         },
     }
     if model.band_set is not None:
-        about["salakseg"]["bands"] = model.band_set.as_plain()
+        about[ABOUT]["bands"] = model.band_set.as_plain()
     if model.pixel_size is not None:
         about["resolution"] = round(100 * model.pixel_size, 4)  # centimetres a pixel
     for name, value in about.items():

@@ -24,6 +24,7 @@ from salakseg.model.torch_files import (
     write_torch_file,
 )
 
+ONNX_SUFFIX = ".onnx"
 MODEL_FORMAT = "salakseg-model-1"
 # Of the validation photographs that a model file tells apart.
 MOST_PHOTOS = 512
@@ -197,6 +198,10 @@ def load_model(
     Raises:
         InputError: damaged or malicious file, no model, weights that do not fit the network.
     """
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise InputError(
+            f"{path}: ONNX, which predict takes; here give the model file that it was exported from"
+        )
     content = read_torch_file(path)
     if isinstance(content, dict) and content.get("format") == MODEL_FORMAT:
         try:

@@ -3,7 +3,8 @@
 Under DIR, by folder of the data: `images/`, `masks/` with the model's guess in the mapping's
 colours, to be corrected, and `guess/`, the same again, so that what was corrected can be told. In
 DIR itself `class_mapping.csv`, `labelmap.txt` (CVAT), `labels.txt` (Labelme), `split.csv` for
-`index --split-file`, and HOWTO.md, with the commands for this very data.
+`index --split-file`, and HOWTO.md, with the commands for this very data. In place of `masks/` there
+may be `labels/`, the guess as polygons (`guess_polygons`).
 """
 
 import os
@@ -13,16 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from numpy import uint8
 from numpy.typing import NDArray
 from PIL import Image
 
-from salakseg.console import quoted
+from salakseg.classes import IGNORE_INDEX
 from salakseg.data.index_files import Index
 from salakseg.errors import InputError
 from salakseg.files import write_text
 from salakseg.imagery.drawing import colorize
+from salakseg.imagery.raster import header_of
+from salakseg.suggestion.guess_polygons import LABELS, MASKS, writer_of
+from salakseg.suggestion.howto import howto
 from salakseg.suggestion.originals import Photo
 
 
@@ -37,40 +42,68 @@ def require_new(folder: Path) -> None:
 
 @dataclass
 class Export:
-    """A folder being filled."""
+    """A folder being filled.
+
+    Attributes:
+        folder: where it is filled; `final`: what it will be called.
+        kind: one of `guess_polygons.FORMATS`.
+    """
 
     folder: Path
+    final: Path
     index: Index
+    kind: str = MASKS
     photos: list[Photo] = field(default_factory=list)
     guessed: bool = False
 
+    def __post_init__(self) -> None:
+        self._polygons = writer_of(
+            self.kind, self.folder / LABELS, self.final.name, self.index.mapping
+        )
+
     def add(self, photo: Photo, labels: NDArray[uint8] | None) -> None:
-        """Lay out a photograph, with a guess (H, W) where there is one."""
+        """Lay out a photograph, with a guess (H, W) where there is one.
+
+        Raises:
+            InputError: it cannot be corrected as `kind`.
+        """
+        if self._polygons is not None and photo.original is None and len(photo.patches) == 1:
+            raise InputError(
+                f"{photo.name}: is a single patch, whose full photograph is not known; patches are "
+                "corrected as masks: --export-as masks"
+            )
         self.photos.append(photo)
         place = self.folder / photo.folder
-        for part in ("images", "masks"):
+        for part in ("images",) if self._polygons is not None else ("images", "masks"):
             (place / part).mkdir(parents=True, exist_ok=True)
         file = None if photo.original is None else photo.original.file
         if file is None and len(photo.patches) == 1:
             file = self.index.data / photo.patches.image.iloc[0]
+        image = place / "images" / (f"{photo.name}.png" if file is None else file.name)
         if file is not None:
             # With its time: patchify must not take it for another photograph.
-            shutil.copy2(file, place / "images" / file.name)
+            shutil.copy2(file, image)
         else:
             with photo.open() as source:
                 pixels = source.shown(source.read(0, 0, source.height, source.width)[0])
-            Image.fromarray(pixels).save(place / "images" / f"{photo.name}.png")
-        if labels is None:
-            return
-        self.guessed = True
-        photo.draw_known(labels)
-        name = f"{photo.name if file is None else file.stem}.png"
-        Image.fromarray(colorize(labels, self.index.mapping)).save(place / "masks" / name)
-        (place / "guess").mkdir(exist_ok=True)
-        shutil.copyfile(place / "masks" / name, place / "guess" / name)
+            Image.fromarray(pixels).save(image)
+        if labels is not None:
+            self.guessed = True
+            photo.draw_known(labels)
+            guess = place / "guess" / f"{image.stem}.png"
+            guess.parent.mkdir(exist_ok=True)
+            Image.fromarray(colorize(labels, self.index.mapping)).save(guess)
+            if self._polygons is None:
+                shutil.copyfile(guess, place / "masks" / guess.name)
+        if self._polygons is not None:
+            # Without a guess, an empty file, which offers the classes.
+            drawn = np.full(header_of(image)[:2], IGNORE_INDEX, uint8) if labels is None else labels
+            self._polygons.add(photo.folder, image.name, file or image, drawn)
 
-    def finish(self, final: Path) -> None:
-        """Write what belongs to all photographs; `final` is what the folder will be called."""
+    def finish(self) -> None:
+        """Write what belongs to all photographs."""
+        if self._polygons is not None:
+            self._polygons.finish()
         rows = self.index.mapping.rows
         lines = ["class_name,class_color,ignore"]
         for name, color, ignored in rows:
@@ -86,7 +119,10 @@ class Export:
         split = self._split()
         if split is not None:
             write_text(self.folder / "split.csv", split.to_csv(index=False, lineterminator="\n"))
-        write_text(self.folder / "HOWTO.md", self._howto(final, split is not None))
+        text = howto(
+            self.final, self.index, self.kind, self.photos, self.guessed, split is not None
+        )
+        write_text(self.folder / "HOWTO.md", text)
 
     def _split(self) -> pd.DataFrame | None:
         """The split of the index by base image, with these ones in train; None where it has none.
@@ -107,103 +143,9 @@ class Export:
             rows.append((folder, base, word or "exclude"))
         return pd.DataFrame(rows, columns=["folder", "base_image", "split"])
 
-    def _howto(self, final: Path, split: bool) -> str:
-        data, size = self.index.data, self.index.patch_size
-        cut = {(p.original.data, p.original.out) for p in self.photos if p.original is not None}
-        loose = [photo for photo in self.photos if photo.original is None]
-        folders = sorted({photo.folder for photo in self.photos})
-        parts = ("masks", "guess") if self.guessed else ("masks",)
-        masks = ", ".join(f"`{(Path(f) / part).as_posix()}`" for f in folders for part in parts)
-        first = self.index.mapping.rows[0][0]
-        black = (0, 0, 0) in [color for _, color, _ in self.index.mapping.rows]
-        back: list[str] = []
-        for originals, patch_folders in sorted(cut):
-            back += [
-                f"Copy {masks} into the same folders of `{originals}`, beside the",
-                "photographs, then cut what has changed:",
-                "",
-                f"    salakseg patchify {quoted(originals)} --out {quoted(patch_folders)} "
-                f"--size {size}",
-                "",
-            ]
-        if any(len(photo.patches) > 1 for photo in loose):
-            patches = final.with_name(f"{final.name}-patches")
-            back += [
-                "The full photographs are not known, so these are their patches put together. Cut",
-                "them again:",
-                "",
-                f"    salakseg patchify {quoted(final)} --out {quoted(patches)} --size {size}",
-                "",
-                f"and copy {masks} from `{patches}` into the same folders of `{data}`.",
-                "",
-            ]
-        if any(len(photo.patches) == 1 for photo in loose):
-            back += [
-                f"Single patches are not cut: copy {masks} into the same folders of `{data}`.",
-                "",
-            ]
-        by_split = f" --split-file {quoted(final / 'split.csv')}" if split else ""
-        return "\n".join(
-            [
-                "# Label these photographs",
-                "",
-                "`images/` holds the photographs, `masks/` "
-                + (
-                    "what the model takes them for: correct it.\nLeave `guess/` as it is: `index` "
-                    "says by it how much you corrected."
-                    if self.guessed
-                    else "is for their masks (no model has guessed yet): draw them."
-                ),
-                "A mask is an 8-bit RGB PNG of the photograph's size and name, each pixel in the",
-                "colour of its class, hard edges (no anti-aliasing), in the colours of",
-                "`class_mapping.csv`. "
-                + (
-                    "What nobody can tell: erase it to transparent (RGBA)."
-                    if black
-                    else "What nobody can tell: black; such pixels teach nothing."
-                ),
-                "",
-                "- **GIMP, Krita**: open the photograph, the mask as a layer over it at half "
-                "opacity; pencil,",
-                "  not brush; export the mask layer alone.",
-                "- **QGIS**: load both. With the plugin Serval the raster is painted directly. Or "
-                "Raster >",
-                "  Conversion > Polygonize, correct the polygons, Rasterize to the photograph's "
-                "size; row",
-                "  numbers of `class_mapping.csv` (from 0) in an 8-bit grey PNG are read as well.",
-                "- **CVAT**: a task with the images; upload annotations as *Segmentation mask "
-                "1.1*: a zip of",
-                "  `labelmap.txt`, `SegmentationClass/` (the masks) and "
-                "`ImageSets/Segmentation/default.txt`",
-                "  (the names, one a line, without extension). Export the same way; "
-                "`SegmentationClass/` holds",
-                "  the masks, black where nothing was drawn.",
-                "- **Labelme** draws polygons, it does not take the guess: `labelme images "
-                "--labels labels.txt",
-                "  --nodata`, then its `labelme2voc.py images OUT --labels labels.txt`; "
-                "`SegmentationClassPNG/`",
-                f"  holds the masks. What was not drawn becomes {first}.",
-                "",
-                "# Bring the masks back",
-                "",
-                *back,
-                "Then:",
-                "",
-                f"    salakseg index {quoted(data)}{by_split}",
-                "    salakseg shard --overwrite",
-                "    salakseg train --checkpoint-dir checkpoints-2",
-                "",
-                *(
-                    ["`split.csv` keeps the photographs that the model is scored on.", ""]
-                    if split
-                    else []
-                ),
-            ]
-        )
-
 
 @contextmanager
-def exporting(folder: Path | None, index: Index) -> Iterator[Export | None]:
+def exporting(folder: Path | None, index: Index, kind: str = MASKS) -> Iterator[Export | None]:
     """A folder to fill, which gets its name when it is whole; None for none.
 
     Raises:
@@ -217,9 +159,9 @@ def exporting(folder: Path | None, index: Index) -> Iterator[Export | None]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        export = Export(temporary, index)
+        export = Export(temporary, folder, index, kind)
         yield export
-        export.finish(folder)
+        export.finish()
         if folder.exists():
             folder.rmdir()
         os.replace(temporary, folder)

@@ -43,6 +43,7 @@ from salakseg.suggestion import strategies
 from salakseg.suggestion.embed import Features, embed, pool_of
 from salakseg.suggestion.export import exporting, require_new
 from salakseg.suggestion.far import far_from_labelled, far_sentences
+from salakseg.suggestion.guess_polygons import FORMATS, MASKS
 from salakseg.suggestion.originals import find_photo
 from salakseg.suggestion.photo_sheet import COLUMNS, draw_coverage, look, photo_sheet
 from salakseg.suggestion.ranking import (
@@ -91,6 +92,7 @@ def suggest(
     unit: str = "base",
     strategy: str = "coverage",
     export: Path | str | None = None,
+    export_as: str = MASKS,
     generator: str | None = None,
     encoder_weights: str | None = None,
     batch_size: int | None = None,
@@ -114,7 +116,8 @@ def suggest(
         count: how many to suggest.
         unit: `base` images or single `patch`es.
         strategy: one of `strategies.STRATEGIES`.
-        export: a folder to lay the suggested photographs out in, with the model's guess as masks.
+        export: a folder to lay the suggested photographs out in, with the model's guess.
+        export_as: as what it is corrected: one of `guess_polygons.FORMATS`.
         generator, encoder_weights: without a model, whose encoder to take.
         batch_size: patches at a time; None: by device.
         num_workers: threads that read ahead; 0: none beside this one.
@@ -133,9 +136,16 @@ def suggest(
     for name, value, known in (
         ("unit", unit, UNITS),
         ("strategy", strategy, strategies.STRATEGIES),
+        ("export-as", export_as, FORMATS),
     ):
         if value not in known:
             raise InputError(f"--{name} {value}: choose one of {', '.join(known)}")
+    if export_as != MASKS and export is None:
+        raise InputError(f"--export-as {export_as}: is of --export; give a folder with it")
+    if export_as != MASKS and unit == "patch":
+        raise InputError(
+            f"--export-as {export_as}: is of whole photos; with --unit patch it is {MASKS}"
+        )
     if out.exists():
         require_folder(out, "--out takes a folder")
     shards = read_shards(shards_dir, cache_dir, cache_size)
@@ -175,7 +185,7 @@ def suggest(
             table, far_from_labelled(features), curve, int(flat[0]) if len(flat) else None
         )
         _write(out, result, unit, labelled_units(features.patches, unit))
-        _write_pictures(out, table, index, network if trained else None, export, amp)
+        _write_pictures(out, table, index, network if trained else None, export, export_as, amp)
         return result
 
     with lock_folder(out, "suggest") if is_first() else nullcontext():
@@ -277,11 +287,12 @@ def _write_pictures(
     index: Index,
     model: Model | None,
     export: Path | None,
+    export_as: str,
     amp: bool | None,
 ) -> None:
     """contact_sheet.png, and the photographs in `export`."""
     rows, titles = [], []
-    with exporting(export, index) as exported, progress("Drawing", len(table)) as bar:
+    with exporting(export, index, export_as) as exported, progress("Drawing", len(table)) as bar:
         row: Any
         for row in table.itertuples():
             photo = find_photo(index, row.folder, row.base_image, row.patch)

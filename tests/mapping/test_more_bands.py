@@ -53,8 +53,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "infrared.pth"
     path.touch()
     network = Model(generator, MAPPING, patch_size=64, source=str(path))
-    for module in (predict_module, evaluate_module):
-        monkeypatch.setattr(module, "load_model", lambda *_: network)
+    for module, loads in ((predict_module, "load_any_model"), (evaluate_module, "load_model")):
+        monkeypatch.setattr(module, loads, lambda *_: network)
     return path
 
 

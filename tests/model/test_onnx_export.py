@@ -73,6 +73,9 @@ def test_more_bands_go_in_and_the_file_says_which() -> None:
 def test_the_file_says_what_qgis_needs(capsys: pytest.CaptureFixture[str]) -> None:
     written = export(model_file()[0], out="deep/field.onnx")
     assert written == Path("deep/field.onnx")
+    item = json.loads(Path("deep/field.stac.json").read_text(encoding="utf-8"))
+    assert item["assets"]["model"]["href"] == "./field.onnx"
+    assert item["properties"]["mlm:input"][0]["input"]["shape"] == [-1, 3, -1, -1]
     session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
     (image,), (output,) = session.get_inputs(), session.get_outputs()
     assert image.type == output.type == "tensor(float)" and image.shape[1] == 3
