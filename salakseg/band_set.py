@@ -97,7 +97,8 @@ class BandSet:
             np.array(side, np.float32)[:, None, None]
             for side in zip(*((b.low, b.high - b.low) for b in self.bands), strict=True)
         )
-        scaled = (values - low) * (np.float32(255) / range_)
+        with np.errstate(over="ignore"):  # of values far beyond any range, as 1e38
+            scaled = (values - low) * (np.float32(255) / range_)
         np.nan_to_num(scaled, copy=False, nan=0)
         np.clip(scaled, 0, 255, out=scaled)
         return np.ascontiguousarray(np.moveaxis((scaled + np.float32(0.5)).astype(np.uint8), 0, 2))

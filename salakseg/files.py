@@ -148,9 +148,15 @@ def lock_folder(folder: Path, what: str) -> Iterator[None]:
         what: what needs it, as in "training".
 
     Raises:
-        InputError: another process, or this one, has it.
+        InputError: another process, or this one, has it; or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made ({error.strerror}), so {what} cannot begin; take another "
+            "folder"
+        ) from error
     # Removing `.lock` at the end would let a third process lock a new file while a second one gets
     # the lock of the removed one; so it stays.
     path = folder.resolve() / ".lock"

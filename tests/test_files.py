@@ -132,6 +132,10 @@ def test_a_folder_is_locked_once_in_a_process(tmp_path: Path) -> None:
             pass
     with lock_folder(folder, "training"):
         pass
+    (tmp_path / "file").touch()
+    for place in ("file", "file/in it"):
+        with pytest.raises(InputError, match=r"cannot be made .*training cannot begin"):
+            lock_folder(tmp_path / place, "training").__enter__()
 
 
 def test_another_process_is_refused_until_the_lock_dies_with_its_holder(tmp_path: Path) -> None:

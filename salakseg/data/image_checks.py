@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.band_set import ALPHA
 from salakseg.data.workers import Workers
 from salakseg.errors import InputError
 from salakseg.files import JPEG_END, JPEG_START, jpeg_is_cut_off
@@ -148,8 +149,8 @@ def _check_image(path: str, told: int, bands: Sequence[int]) -> ImageCheck:
 
 
 def _band_facts(path: Path, bands: Sequence[int]) -> Sequence[Any]:
-    """`BandFacts` of these bands, or of all of one of our patches of more than three; [] where it
-    has fewer."""
+    """`BandFacts` of these bands, or of all of one of our patches of more than three; [] of
+    colours, with alpha or without."""
     import rasterio  # slow to import, and few data sets are TIFF
 
     from salakseg.imagery.band_facts import facts_of
@@ -157,7 +158,8 @@ def _band_facts(path: Path, bands: Sequence[int]) -> Sequence[Any]:
 
     with rasterio.open(path) as raster:
         _require_patch_size(raster.width, raster.height)
-        if max(bands) > raster.count if bands else band_set_of(raster) is None:
+        colours = raster.count <= (4 if raster.colorinterp[-1].name == ALPHA else 3)
+        if colours and max(bands) > raster.count if bands else band_set_of(raster) is None:
             return []
     return facts_of(path, None, tuple(bands) or None)
 

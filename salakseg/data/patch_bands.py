@@ -38,10 +38,15 @@ def band_set_of_patches(
         numbers: of the bands to take, where the user says them; else ().
 
     Raises:
-        InputError: they are not of one set.
+        InputError: they are not of one set, or none has these bands.
     """
     others = [name for name, bands in told.items() if not bands]
     if len(others) == len(told):
+        if numbers:
+            raise InputError(
+                f"--bands {','.join(map(str, numbers))}: no patch has a band {max(numbers)}, as "
+                f"{data / others[0]}; without it, red, green and blue are taken"
+            )
         return None
     from salakseg.imagery.band_facts import BandFacts, made_of, require_alike  # slow to import
 

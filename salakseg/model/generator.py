@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from salakseg.band_set import COLOURS, BandSet
+from salakseg.distributed import world_size
 from salakseg.errors import InputError
 from salakseg.model.cpu_kernels import fast_kernels
 from salakseg.model.deeplabv2 import DeepLabV2
@@ -114,13 +115,14 @@ class Generator(nn.Module):
 @contextmanager
 def _single_values_bearable(network: nn.Module) -> Iterator[None]:
     """Meanwhile batch normalisation of a single value a channel (a pooled picture, in a batch of
-    one), which has no variance, goes by its running statistics, as after training.
+    one over all processes), which has no variance, goes by its running statistics, as after
+    training.
 
     The picture twice would give it one, of 0, for training; and evaluation would divide by that.
     """
 
     def before(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        norm.training = inputs[0].numel() > inputs[0].shape[1]
+        norm.training = inputs[0].numel() * world_size() > inputs[0].shape[1]
 
     def after(norm: nn.Module, *_: Any) -> None:
         norm.training = True

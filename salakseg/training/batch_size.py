@@ -26,8 +26,11 @@ def automatic_batch_size(
     most: int,
     device: torch.device,
     otherwise: int,
+    processes: int = 1,
 ) -> int:
     """What fits in the GPU's memory, and a line that says it.
+
+    Of several processes, each on a GPU like this one, what fits in all of them.
 
     Args:
         fresh_step: makes the step of the run, with networks of its own.
@@ -35,6 +38,7 @@ def automatic_batch_size(
         most: labelled patches that there are to draw from.
         device: of the run.
         otherwise: the batch size where time is the limit, not memory: on all devices but CUDA's.
+        processes: of the run.
 
     Raises:
         WorkError: not even one patch fits.
@@ -48,7 +52,9 @@ def automatic_batch_size(
     free, _ = torch.cuda.mem_get_info(device)
     room = SHARE_OF_MEMORY * free
     size, needed = largest_batch_size(
-        lambda size: bytes_needed(fresh_step, size, patch_size, device), room, most
+        lambda size: bytes_needed(fresh_step, size, patch_size, device),
+        room,
+        max(1, most // processes),
     )
     if size == 0:
         raise WorkError(
@@ -56,10 +62,10 @@ def automatic_batch_size(
             "on the GPU; close what else uses it, or take a smaller --generator"
         )
     console.print(
-        f"--batch-size {AUTO}: {size}, which takes {format_bytes(int(needed))} of the "
-        f"{format_bytes(int(room))} that may be used"
+        f"--batch-size {AUTO}: {size}{f' in each of {processes} processes' * (processes > 1)}, "
+        f"which takes {format_bytes(int(needed))} of the {format_bytes(int(room))} that may be used"
     )
-    return size
+    return size * processes
 
 
 def largest_batch_size(needs: Callable[[int], float], room: float, most: int) -> tuple[int, float]:

@@ -204,16 +204,17 @@ def train(
             console.print(f"--batch-size {AUTO}: the run keeps its {options.batch_size}")
         elif automatic:
             most = len(shards.split("train")) - len(left_out)
-            share = from_first(
+            batch_size = from_first(
                 lambda: automatic_batch_size(
                     fresh_step,
                     shards.patch_size,
-                    most // processes,
+                    most,
                     torch_device,
                     otherwise=Options.batch_size,
+                    processes=processes,
                 )
             )
-            options = replace(options, batch_size=share * processes)
+            options = replace(options, batch_size=batch_size)
 
         def stream_from(positions: dict[str, int] | None) -> TrainingStream:
             return TrainingStream(

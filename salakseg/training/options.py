@@ -135,7 +135,7 @@ class Options:
         int | None,
         About(
             "Labelled patches a pass, with as many unlabelled ones, where a whole batch takes too "
-            "much memory: the same run, slower. [default: all]",
+            "much memory: slower, and batch normalisation sees one pass at a time. [default: all]",
             MACHINE,
             least=1,
             typed=int,

@@ -175,8 +175,11 @@ class Run:
             on_batch(len(part))
             images = patches.read("train", part).images.to(self.step.device)
             features.append(features_of(model, images, self.options.amp))
+        found = np.concatenate(features)
+        if not np.isfinite(found).all():  # about to diverge: it is like nothing
+            return model
         photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
-        return replace(model, applicability=applicability_of(np.concatenate(features), photo))
+        return replace(model, applicability=applicability_of(found, photo))
 
     def model(self) -> Model:
         """The teacher as a model that describes itself."""

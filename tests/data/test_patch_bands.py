@@ -148,6 +148,18 @@ def test_patches_of_other_programs_by_the_numbers_of_their_bands(tmp_path: Path)
         packed(data, tmp_path, bands="1,2,3,4")
 
 
+def test_the_index_refuses_bands_that_no_patch_has(tmp_path: Path) -> None:
+    data = foreign(tmp_path / "data")
+    options = {"out": tmp_path / "index", "num_workers": 1}
+    with pytest.raises(InputError, match="has no band 9, only 5; see --bands"):
+        index(data, bands="1,2,3,9", **options)
+    for number in range(6):
+        (data / f"images/p{number}.tif").unlink()
+        Image.new("RGB", (64, 64)).save(data / f"images/p{number}.png")
+    with pytest.raises(InputError, match=r"--bands 1,2,3,4: no patch has a band 4"):
+        index(data, bands="1,2,3,4", **options)
+
+
 def test_the_index_refuses_mixed_sets(cut: Path, tmp_path: Path) -> None:
     data = foreign(tmp_path / "data")
     options = {"out": tmp_path / "index", "num_workers": 1}

@@ -1,8 +1,11 @@
+from copy import deepcopy
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from salakseg.distributed import joined, rank
+from salakseg.model.generator import create_generator
 from salakseg.training.batch_norm import batch_norm, over_all_processes, statistics_kept
 from tests.processes import call
 
@@ -30,6 +33,25 @@ def in_two() -> None:
     torch.testing.assert_close(mine.running_mean, again.running_mean)
     torch.testing.assert_close(mine.running_var, again.running_var)
     assert mine.num_batches_tracked == 1
+
+
+def test_a_pooled_picture_in_each_process_is_a_batch_of_as_many() -> None:
+    call(2, "tests.training.test_batch_norm:one_in_each_of_two")
+
+
+def one_in_each_of_two() -> None:
+    torch.manual_seed(0)
+    alone = create_generator("deeplabv3plus-mobilenet_v2", 3, "none").train()
+    for module in alone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    shared, whole = deepcopy(alone), torch.rand(2, 3, 64, 64)
+    expected = alone(whole)
+    with joined(), over_all_processes(torch.device("cpu")):
+        number = rank()
+        logits = shared(whole[number : number + 1])
+    # The two pooled pictures are much alike, so what tells them apart is mostly rounding.
+    torch.testing.assert_close(logits, expected[number : number + 1], atol=0.01, rtol=0)
 
 
 def test_in_evaluation_the_norms_are_torchs_own() -> None:

@@ -73,6 +73,14 @@ def test_a_larger_batch_needs_more_memory() -> None:
     assert 0 < needs(1) < needs(8) < torch.cuda.mem_get_info()[1]
 
 
+def test_elsewhere_several_processes_share_out_the_default() -> None:
+    cpu = torch.device("cpu")
+    found = automatic_batch_size(
+        lambda: make_step(S4GAN, "cpu"), 256, 100, cpu, otherwise=4, processes=2
+    )
+    assert found == 4
+
+
 def test_on_a_gpu_it_is_found_out_and_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +90,12 @@ def test_on_a_gpu_it_is_found_out_and_said(
     found = automatic_batch_size(lambda: make_step(S4GAN, "cpu"), 256, 100, gpu, otherwise=4)
     assert found == 8
     assert "--batch-size auto: 8, which takes 8.0 MB of the 9.0 MB" in capsys.readouterr().out
+    for most, of_each in ((100, 8), (9, 4), (1, 1)):
+        found = automatic_batch_size(
+            lambda: make_step(S4GAN, "cpu"), 256, most, gpu, otherwise=4, processes=2
+        )
+        assert found == 2 * of_each
+        assert f"{of_each} in each of 2 processes, which" in capsys.readouterr().out
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1 << 20, 16 << 20))
     with pytest.raises(WorkError, match=r"not even 1 fits in the 921\.6 KB"):
         automatic_batch_size(lambda: make_step(S4GAN, "cpu"), 256, 100, gpu, otherwise=4)

@@ -754,6 +754,17 @@ def test_log_has_a_row_every_hundred_iterations_and_one_an_evaluation(
     ]
 
 
+def test_a_model_whose_features_overflow_is_like_nothing(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = run_module.features_of
+    monkeypatch.setattr(run_module, "features_of", lambda *given: features(*given) + np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        small_run(shards_dir, num_steps=1)
+    assert load_model(Path("checkpoints/best_model.pth")).applicability is None
+
+
 def test_a_checkpoint_is_never_replaced_by_one_with_nan(
     shards_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
