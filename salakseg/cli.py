@@ -1017,6 +1017,17 @@ def main(arguments: list[str] | None = None) -> Any:
     finally:
         if arguments is None:
             ignore_stops()  # Python takes a second to end, and what it says is decided
+            _leave(sys.exception())
+
+
+def _leave(error: BaseException | None) -> None:
+    """End one of the processes of a torchrun at once: in the destructors of what connected them it
+    aborts now and then, and work that is done would count as failed."""
+    if isinstance(error, SystemExit) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(error.code if isinstance(error.code, int) else 0)
 
 
 class _Stopping:

@@ -31,6 +31,8 @@ BYTES_PER_PIXEL = 1024
 CPU_BATCH_BYTES = 256 << 20
 CUDA_BATCH_SHARE = 8
 LARGEST_BATCH = 64
+# Of an image that processes share out, at least so many blocks for each, where it has the tiles.
+BLOCKS_EACH = 2
 # Pixels whose sums are looked through at a time.
 CACHED_PIXELS = 1 << 18
 # What stands for a probability of 1 where a byte does: 255 is where there is none.
@@ -100,11 +102,11 @@ def classify(
     down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
     device = model.generator.mean.device
     batch_size = batch_size or default_batch_size(device, tile)
-    places = _plan(
-        down,
-        across,
-        max(4, (sums_bytes or SUMS_BYTES) // (4 * model.mapping.num_classes * tile**2)),
-    )
+    at_once = max(4, (sums_bytes or SUMS_BYTES) // (4 * model.mapping.num_classes * tile**2))
+    if share[1] > 1:  # each has some, of whole rows
+        fair = down.count * across.count // (BLOCKS_EACH * share[1])
+        at_once = min(at_once, max(across.count, fair))
+    places = _plan(down, across, at_once)
     places = places[len(places) * share[0] // share[1] : len(places) * (share[0] + 1) // share[1]]
     if done < len(places):
         with ThreadPoolExecutor(1, "read") as reader:
