@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 from methods import (
     HERE,
-    ROTATIONS,
     append_row,
     arguments,
     iou_columns,
     of_split,
     pack,
     photographs,
+    split_of,
     trained,
     version,
 )
@@ -52,13 +52,13 @@ KEY = ["arm", "budget", "draw", "method", "steps", "batch_size", "patch_size", "
 
 def pool(dubai: Path) -> pd.DataFrame:
     """base_image and scene of the 48."""
-    table = pd.read_csv(dubai / ROTATIONS["a"])
+    table = split_of(dubai, "a")
     return table[table.split != "val"][["base_image", "scene"]].reset_index(drop=True)
 
 
 def prepare(options: argparse.Namespace, name: str, labelled: list[str]) -> Path:
     """Shards, their index beside them, where these of the pool have masks and the others none."""
-    table = pd.read_csv(options.dubai / ROTATIONS["a"])
+    table = split_of(options.dubai, "a")
     in_pool = table.split != "val"
     table.loc[in_pool, "split"] = "unlabeled"
     table.loc[in_pool & table.base_image.isin(labelled), "split"] = "train"
@@ -220,8 +220,8 @@ def coverage_only(options: argparse.Namespace) -> None:
         print(f"  {name:22} {' | '.join(parts)}")
         below = (both[:, 0] < own[0]).mean()
         print(f"  {'':22} the suggested are above {below:.0%} of these")
-    for rotation, file in ROTATIONS.items():
-        split = pd.read_csv(options.dubai / file)
+    for rotation in "abc":
+        split = split_of(options.dubai, rotation)
         some = np.flatnonzero(np.isin(names, split.base_image[split.split == "train"]))
         by_photo, by_patch = coverage(some)
         name = f"rotation {rotation}"

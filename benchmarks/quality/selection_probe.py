@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from methods import ROTATIONS, pack
+from methods import pack, split_of
 from numpy.typing import NDArray
 from rich.progress import track
 from torch.nn import functional
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=50, help="random choices a pool and budget")
     parser.add_argument("--work", type=Path, default=Path("selection-work"))
     options = parser.parse_args()
-    everything = pd.read_csv(options.dubai / ROTATIONS["a"]).assign(split="train")
+    everything = split_of(options.dubai, "a").assign(split="train")
     shards = read_shards(
         pack(options.dubai, options.work, options.patch_size, "everything", everything)
     )
@@ -140,7 +140,7 @@ def main() -> None:
 
     samples = shards.split("train")
     photos, photo = np.unique(samples.base_image.to_numpy(str), return_inverse=True)
-    scene_of = pd.read_csv(options.dubai / ROTATIONS["a"]).set_index("base_image").scene
+    scene_of = split_of(options.dubai, "a").set_index("base_image").scene
     scenes = scene_of[photos].to_numpy(str)
     known = labels.ravel() != IGNORE_INDEX
     probe = Probe(

@@ -7,8 +7,10 @@ is part of it. It gives logits at the size of the images, which may be of any si
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ from salakseg.model.names import (
     GUIDE_V1,
     GUIDE_V3,
     PAPER_GENERATOR,
+    SHORT_NAMES,
     TINY_GENERATOR,
+    whole_name,
 )
 from salakseg.model.torch_files import read_weights, unfit
 from salakseg.model.upsample import deterministic_upsampling
@@ -43,6 +47,11 @@ USUAL_SIDES = (128, 192, 224, 256, 384, 448, 512)
 OWN = (TINY_GENERATOR, PAPER_GENERATOR, GUIDE_V1, GUIDE_V3)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Of the learning rate, what a pretrained encoder takes: a convolutional one; SegFormer's, as in its
+# paper; one trained without labels, as DINOv2 in UniMatch V2. At a third these forget what they
+# know.
+ENCODER_RATE = 1 / 3
+ENCODER_RATES = {"mit_b": 1 / 10, "dinov2": 1 / 40, "dinov3": 1 / 40}
 
 
 class Generator(nn.Module):
@@ -111,6 +120,14 @@ class Generator(nn.Module):
         encoder = getattr(self.network, "encoder", None)
         return list(encoder.parameters()) if isinstance(encoder, nn.Module) else []
 
+    @property
+    def encoder_rate(self) -> float:
+        """Part of the learning rate that its encoder takes where it is pretrained."""
+        name = whole_name(self.name)
+        return next(
+            (rate for family, rate in ENCODER_RATES.items() if family in name), ENCODER_RATE
+        )
+
 
 @contextmanager
 def _single_values_bearable(network: nn.Module) -> Iterator[None]:
@@ -177,14 +194,16 @@ def create_generator(
     """Build a generator.
 
     Args:
-        name: `deeplabv3plus-resnet50`, `deeplabv2-resnet101` (the paper's), `tiny`, or any
+        name: `deeplabv3plus-resnet50`, `deeplabv2-resnet101` (the paper's), `tiny`,
+            `fpn-dinov3-convnext-tiny`, `dpt-dinov3-vits`, or any
             `ARCH-ENCODER` of segmentation-models-pytorch, as in `fpn-tu-efficientnet_lite0`, where
             `fpn128-…` is an FPN of 128 channels instead of 256; `guide-v1` and `guide-v3` are those
             of the published guide's files, from random weights.
         num_classes: K.
-        encoder_weights: `imagenet` (fetched from the internet once), `none` (random), or the path
-            of a file with a state dict of the encoder, or of the whole network. `tiny` has none
-            and takes random weights for `imagenet`.
+        encoder_weights: `imagenet` (the encoder's pretrained weights, fetched from the internet
+            once), `none` (random), or the path of a file with a state dict of the encoder, or of a
+            network that has it, whatever comes before its names there. `tiny` has none and takes
+            random weights for `imagenet`.
         band_set: bands in place of red, green and blue; see `widened`.
 
     Raises:
@@ -244,7 +263,7 @@ def widened(generator: Generator, band_set: BandSet) -> Generator:
 def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
     import segmentation_models_pytorch as smp
 
-    architecture, _, encoder = name.partition("-")
+    architecture, _, encoder = whole_name(name).partition("-")
     # SMP's FPN is as wide as one on ResNet-101: on a small encoder, half of it is decoder.
     extra: dict[str, Any] = {}
     if narrow := re.fullmatch(r"fpn(\d+)", architecture):
@@ -256,7 +275,8 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
     if architecture not in known or not encoder:
         raise InputError(
             f"--generator {name}: no such network; use {DEFAULT_GENERATOR}, {PAPER_GENERATOR}, "
-            f"{TINY_GENERATOR} or ARCH-ENCODER with ARCH one of {', '.join(known)}"
+            f"{TINY_GENERATOR}, {', '.join(SHORT_NAMES)} or ARCH-ENCODER with ARCH one of "
+            f"{', '.join(known)}"
         )
     # The hub's own retries would fill the screen; what came of them is told in one line.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -271,7 +291,10 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
                 **extra,
             )
         except KeyError as error:
-            raise InputError(f"--generator {name}: {error.args[0]}") from error
+            encoders = (f"{architecture}-{one}" for one in smp.encoders.get_encoder_names())
+            near = get_close_matches(name, [*SHORT_NAMES, *encoders])
+            meant = f"did you mean {' or '.join(near)}?" if near else "timm's begin with tu-"
+            raise InputError(f"--generator {name}: no encoder {encoder}; {meant}") from error
         except (ValueError, RuntimeError, TypeError) as error:
             if fetch and "connect" in str(error).lower():
                 raise _cannot_fetch(name, error) from error
@@ -282,7 +305,7 @@ def _smp_generator(name: str, num_classes: int, fetch: bool) -> Generator:
         raise InputError(
             f"--generator {name}: DPT's decoder needs an encoder with patches of "
             f"{', '.join(map(str, DPT_PATCHES))} pixels, this one has {side}; DINOv3 has 16: "
-            "dpt-tu-vit_small_patch16_dinov3"
+            "dpt-dinov3-vits"
         )
     generator = Generator(name, network)
     # Those of random encoders are ImageNet's.
@@ -301,7 +324,7 @@ def normalise_as_pretrained(generator: Generator) -> None:
     if generator.name in OWN:
         return
     try:
-        settings = get_preprocessing_params(generator.name.partition("-")[2])
+        settings = get_preprocessing_params(whole_name(generator.name).partition("-")[2])
     except (ValueError, KeyError, OSError):
         return
     generator.normalise_by(settings["mean"], settings["std"])
@@ -352,8 +375,10 @@ def _fetch_resnet101() -> dict[str, Tensor]:
 
 
 def _cannot_fetch(name: str, error: Exception) -> InputError:
+    _, _, timm_name = whole_name(name).partition("-tu-")
+    where = f", timm/{timm_name} of huggingface.co," if timm_name else ""
     return InputError(
-        f"--generator {name}: its ImageNet weights could not be fetched "
+        f"--generator {name}: its pretrained weights{where} could not be fetched "
         f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); go online once, "
         "give a file with --encoder-weights FILE, or start from random ones with "
         "--encoder-weights none"
@@ -366,21 +391,37 @@ def _load_encoder_weights(generator: Generator, path: Path) -> None:
             f"--encoder-weights {path}: no such file; give imagenet, none or a file of weights"
         )
     given = read_weights(path)
+    # A file may hold the encoder alone, with or without timm's wrapper, or a network that has it,
+    # inside whatever program trained it. timm writes `stages.0`, and has `stages_0` in an encoder.
+    tensors = generator.network.state_dict()
+    names = {_plain(key): key for key in tensors}
+    counted = {key for key in tensors if not key.endswith("num_batches_tracked")}
+    counted = {key for key in counted if key.startswith("encoder.")} or counted
     best_fit: dict[str, Tensor] = {}
     best_share = 0.0
-    # A file may hold the whole network, or the encoder alone, with or without timm's wrapper.
-    whole = generator.network.state_dict()
-    for prefix in ("", "encoder.", "encoder.model."):
-        target = {key for key in whole if key.startswith("encoder." if prefix else "")}
-        fit = {
-            prefix + key: value
-            for key, value in given.items()
-            if prefix + key in whole and whole[prefix + key].shape == value.shape
-        }
-        share = len(fit) / max(1, len(target))
-        if share > best_share:
-            best_fit, best_share = fit, share
+    for before in _prefixes(given):
+        inside = {key[len(before) :]: one for key, one in given.items() if key.startswith(before)}
+        for prefix in ("", "encoder.", "encoder.model."):
+            found = {names.get(_plain(prefix + key), ""): one for key, one in inside.items()}
+            found.pop("", None)
+            fit = {key: one for key, one in found.items() if tensors[key].shape == one.shape}
+            share = len(counted & fit.keys()) / max(1, len(counted))
+            if share > best_share:
+                best_fit, best_share = fit, share
     if best_share < 0.9:
-        found = f"{best_share:.0%} of the encoder's tensors found by name and shape"
-        raise unfit(path, generator.name, found)
+        share_found = f"{best_share:.0%} of the encoder's tensors found by name and shape"
+        raise unfit(path, generator.name, share_found)
     generator.network.load_state_dict(best_fit, strict=False)
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", ".")
+
+
+def _prefixes(state: dict[str, Tensor]) -> list[str]:
+    """What comes before a dot in a tenth of the names and more: "", then longer ones."""
+    counts: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")
+        counts.update(".".join(parts[:n]) + "." for n in range(1, len(parts)))
+    return ["", *(before for before, count in counts.items() if count >= len(state) / 10)]

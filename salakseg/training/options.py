@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
 from salakseg.errors import InputError
-from salakseg.model.names import DEFAULT_GENERATOR
+from salakseg.model.names import DEFAULT_GENERATOR, SHORT_NAMES
 
 S4GAN, S4GAN_PAPER, SUPERVISED = "s4gan", "s4gan-paper", "supervised"
 METHODS = (S4GAN, S4GAN_PAPER, SUPERVISED)
@@ -68,7 +68,7 @@ class Options:
             too: the largest power of two that fits in the GPU's memory, found out at the start.
         generator: see `model.generator.create_generator`.
         encoder_weights: imagenet, none, or a file.
-        learning_rate: of new layers; pretrained encoders learn at a third.
+        learning_rate: of new layers; a pretrained encoder takes a part, by its family.
         threshold_st: "auto", by rank, or D's probability above which an image teaches (0.6 by
             default in s4gan-paper).
         lambda_st, lambda_fm: weights of self-training and feature matching.
@@ -98,7 +98,8 @@ class Options:
     generator: Annotated[
         str,
         About(
-            "deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, or ARCH-ENCODER.",
+            f"deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, {', '.join(SHORT_NAMES)}, or "
+            "ARCH-ENCODER.",
             NETWORK,
             fixed=True,
         ),
@@ -107,7 +108,8 @@ class Options:
         "imagenet"
     )
     learning_rate: Annotated[
-        float, About("Of new layers; a pretrained encoder takes a third.", NETWORK, above=0)
+        float,
+        About("Of new layers; a pretrained encoder takes a third (DINO: 1/40).", NETWORK, above=0),
     ] = 1e-3
     threshold_st: Annotated[
         str | float,
@@ -198,7 +200,7 @@ class Recipe:
         method: `s4gan`; `s4gan-paper`: the paper's losses; or `supervised`: the labelled part
             alone.
         num_steps: iterations of the whole run; schedules are parts of it.
-        learning_rate: of new layers; pretrained encoders learn at a third of it.
+        learning_rate: of new layers; see `Generator.encoder_rate`.
         threshold_st: the paper's γ on D's probability, or None for acceptance by rank.
         lambda_st, lambda_fm: weights of the two losses.
         seed: of every draw.

@@ -68,7 +68,6 @@ from salakseg.training.trust import (
 
 # The probability with which the paper's D drops features.
 PAPER_DROPOUT = 0.5
-PRETRAINED_RATE = 1 / 3
 DISCRIMINATOR_RATE = 2e-4
 WEIGHT_DECAY = 0.01
 LOSS_NAMES = ("loss_ce", "loss_fm", "loss_st", "loss_d", "st_count", "st_pixels")
@@ -191,7 +190,7 @@ class Step:
                 "lr": self.recipe.learning_rate * rate,
                 "rate": rate,
             }
-            for is_slow, rate in ((False, 1.0), (True, PRETRAINED_RATE))
+            for is_slow, rate in ((False, 1.0), (True, self.generator.encoder_rate))
         ]
         return [group for group in groups if group["params"]]
 

@@ -10,7 +10,14 @@ from salakseg.band_set import Band, BandSet
 from salakseg.errors import InputError
 from salakseg.model import generator as generator_module
 from salakseg.model.deeplabv2 import DeepLabV2
-from salakseg.model.generator import IMAGENET_MEAN, create_generator, require_side, widened
+from salakseg.model.generator import (
+    IMAGENET_MEAN,
+    Generator,
+    create_generator,
+    require_side,
+    widened,
+)
+from salakseg.model.names import SHORT_NAMES
 
 SMALL = "unet-mobilenet_v2"
 TIMM = "fpn-tu-tf_efficientnet_lite0"
@@ -176,9 +183,14 @@ def test_vision_transformers_take_patches_of_any_size() -> None:
     ("name", "message"),
     [
         ("dpt-tu-vit_small_patch14_dinov2", "patches of 8, 16, 32 pixels, this one has 14"),
-        ("resnet50", "no such network; use deeplabv3plus-resnet50, deeplabv2-resnet101, tiny or"),
+        (
+            "resnet50",
+            "no such network; use deeplabv3plus-resnet50, deeplabv2-resnet101, tiny, fpn-dinov3-",
+        ),
         ("unet-", "no such network"),
-        ("unet-resnet5000", "resnet5000"),
+        ("unet-resnet5000", "no encoder resnet5000; did you mean unet-resnet50"),
+        ("fpn-dinov3-convnext-tini", "did you mean fpn-dinov3-convnext-tiny"),
+        ("unet-jXqZ", "timm's begin with tu-"),
         ("unet-tu-no_such_model", "cannot be built"),
     ],
 )
@@ -196,6 +208,8 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(smp, "create_model", offline)
     with pytest.raises(InputError, match=r"could not be fetched .*--encoder-weights none"):
         create_generator(SMALL, 2, "imagenet")
+    with pytest.raises(InputError, match=r"timm/convnext_tiny.dinov3_lvd1689m of huggingface.co"):
+        create_generator("fpn-dinov3-convnext-tiny", 2, "imagenet")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +217,12 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     # The file holds: the whole network; the encoder alone; a timm model, which SMP wraps.
     [(SMALL, ""), (SMALL, "encoder."), (TIMM, "encoder.model.")],
 )
-@pytest.mark.parametrize("parallel", [False, True])
-def test_encoder_weights_from_a_file(
-    tmp_path: Path, name: str, prefix: str, parallel: bool
-) -> None:
+@pytest.mark.parametrize("before", ["", "module.", "backbone.", "model.seg_model."])
+def test_encoder_weights_from_a_file(tmp_path: Path, name: str, prefix: str, before: str) -> None:
+    parallel = before == "module."
     source = create_generator(name, 2, "none").network.state_dict()
     state = {
-        ("module." if parallel else "") + key.removeprefix(prefix): value
+        before + key.removeprefix(prefix): value
         for key, value in source.items()
         if key.startswith(prefix)
     }
@@ -218,6 +231,48 @@ def test_encoder_weights_from_a_file(
     for key, value in source.items():
         if key.startswith("encoder."):
             assert torch.equal(loaded[key], value), key
+
+
+def test_encoder_weights_from_a_network_of_other_classes_and_decoder(tmp_path: Path) -> None:
+    source = create_generator(SMALL, 15, "none").network.state_dict()
+    others = {f"model.seg_model.decoder.theirs.{i}": torch.rand(3) for i in range(200)}
+    state = {f"model.seg_model.{key}": one for key, one in source.items()} | others
+    state["criterion.weight"] = torch.rand(15)
+    torch.save(state, tmp_path / "weights.pth")
+    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.pth")).network.state_dict()
+    assert all(torch.equal(loaded[key], source[key]) for key in source if "encoder." in key)
+
+
+def test_encoder_weights_from_timms_own_file_of_a_convnext(tmp_path: Path) -> None:
+    import timm
+
+    source = timm.create_model("test_convnext").state_dict()
+    torch.save(source, tmp_path / "weights.pth")
+    name = "fpn128-tu-test_convnext"
+    loaded = create_generator(name, 2, str(tmp_path / "weights.pth")).network.state_dict()
+    key = "stages.0.blocks.0.conv_dw.weight"
+    assert torch.equal(loaded[f"encoder.model.{key.replace('.', '_', 1)}"], source[key])
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_short_names_build_and_learn_slowly(name: str) -> None:
+    generator = create_generator(name, 3, "none")
+    assert generator.name == name
+    assert generator.encoder_rate == 1 / 40
+    require_side(generator, 96)
+
+
+def test_the_rate_of_an_encoder_is_that_of_its_family() -> None:
+    network = create_generator("tiny", 2, "none").network
+    rates = {
+        name: Generator(name, network).encoder_rate
+        for name in (
+            "deeplabv3plus-resnet50",
+            "segformer-mit_b0",
+            "dpt-tu-vit_small_patch14_dinov2",
+        )
+    }
+    assert list(rates.values()) == [1 / 3, 1 / 10, 1 / 40]
 
 
 def test_encoder_weights_from_safetensors(tmp_path: Path) -> None:

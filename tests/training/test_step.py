@@ -140,6 +140,17 @@ def test_the_discriminator_follows_the_generators_schedule(shards: Shards) -> No
         assert rates[-1] < 0.1 * rates[0]
 
 
+@pytest.mark.parametrize(("pretrained", "rates"), [(True, [1, 1 / 40]), (False, [1])])
+def test_a_pretrained_encoder_learns_at_the_rate_of_its_family(
+    pretrained: bool, rates: list[float]
+) -> None:
+    network = create_generator("unet-mobilenet_v2", 5, "none")
+    network.name = "fpn-dinov3-convnext-tiny"
+    recipe = make_step("supervised", pretrained=pretrained).recipe
+    step = Step(network, 5, recipe, torch.device("cpu"), None)
+    assert [group["rate"] for group in step.optimizer.param_groups] == rates
+
+
 def partly(batch: Batch, valid: torch.Tensor, fill: int) -> Batch:
     """The batch, all of it `fill` where it is not valid."""
     images = batch.images.masked_fill(~valid[:, None], fill)
