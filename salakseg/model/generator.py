@@ -7,7 +7,6 @@ is part of it. It gives logits at the size of the images, which may be of any si
 import logging
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -24,6 +23,7 @@ from salakseg.distributed import world_size
 from salakseg.errors import InputError
 from salakseg.model.cpu_kernels import fast_kernels
 from salakseg.model.deeplabv2 import DeepLabV2
+from salakseg.model.encoder_weights import load_encoder_weights
 from salakseg.model.guide import MEAN, GuideDeepLabV3Plus
 from salakseg.model.names import (
     DEFAULT_GENERATOR,
@@ -34,7 +34,6 @@ from salakseg.model.names import (
     TINY_GENERATOR,
     whole_name,
 )
-from salakseg.model.torch_files import read_weights, unfit
 from salakseg.model.upsample import deterministic_upsampling
 
 # SMP's decoders need sides that their deepest stride divides.
@@ -225,7 +224,7 @@ def create_generator(
     else:
         generator = _smp_generator(name, num_classes, fetch)
     if encoder_weights not in ("imagenet", "none"):
-        _load_encoder_weights(generator, Path(encoder_weights))
+        load_encoder_weights(generator.network, name, Path(encoder_weights))
     return generator if band_set is None else widened(generator, band_set)
 
 
@@ -383,45 +382,3 @@ def _cannot_fetch(name: str, error: Exception) -> InputError:
         "give a file with --encoder-weights FILE, or start from random ones with "
         "--encoder-weights none"
     )
-
-
-def _load_encoder_weights(generator: Generator, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(
-            f"--encoder-weights {path}: no such file; give imagenet, none or a file of weights"
-        )
-    given = read_weights(path)
-    # A file may hold the encoder alone, with or without timm's wrapper, or a network that has it,
-    # inside whatever program trained it. timm writes `stages.0`, and has `stages_0` in an encoder.
-    tensors = generator.network.state_dict()
-    names = {_plain(key): key for key in tensors}
-    counted = {key for key in tensors if not key.endswith("num_batches_tracked")}
-    counted = {key for key in counted if key.startswith("encoder.")} or counted
-    best_fit: dict[str, Tensor] = {}
-    best_share = 0.0
-    for before in _prefixes(given):
-        inside = {key[len(before) :]: one for key, one in given.items() if key.startswith(before)}
-        for prefix in ("", "encoder.", "encoder.model."):
-            found = {names.get(_plain(prefix + key), ""): one for key, one in inside.items()}
-            found.pop("", None)
-            fit = {key: one for key, one in found.items() if tensors[key].shape == one.shape}
-            share = len(counted & fit.keys()) / max(1, len(counted))
-            if share > best_share:
-                best_fit, best_share = fit, share
-    if best_share < 0.9:
-        share_found = f"{best_share:.0%} of the encoder's tensors found by name and shape"
-        raise unfit(path, generator.name, share_found)
-    generator.network.load_state_dict(best_fit, strict=False)
-
-
-def _plain(key: str) -> str:
-    return key.replace("_", ".")
-
-
-def _prefixes(state: dict[str, Tensor]) -> list[str]:
-    """What comes before a dot in a tenth of the names and more: "", then longer ones."""
-    counts: Counter[str] = Counter()
-    for key in state:
-        parts = key.split(".")
-        counts.update(".".join(parts[:n]) + "." for n in range(1, len(parts)))
-    return ["", *(before for before, count in counts.items() if count >= len(state) / 10)]
