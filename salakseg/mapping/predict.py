@@ -52,7 +52,7 @@ from salakseg.mapping.one_map import make_map
 from salakseg.mapping.resample import checked_resolution
 from salakseg.mapping.viewer import write_page
 from salakseg.mapping.zones import read_zones
-from salakseg.model.onnx_network import load_any_model
+from salakseg.model.onnx_network import load_any_model as load_model
 from salakseg.model.weights import find_model
 
 # What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
@@ -178,7 +178,7 @@ def predict(
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
     model_path = find_model(Path(model))
-    network = load_any_model(
+    network = load_model(
         model_path,
         select_device(device),
         generator,

@@ -30,5 +30,5 @@ def brightest_file(brightest: Model, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A path that `predict` takes for a model file with that network."""
     path = tmp_path / "brightest.pth"
     path.touch()
-    monkeypatch.setattr(predict_module, "load_any_model", lambda *_: brightest)
+    monkeypatch.setattr(predict_module, "load_model", lambda *_: brightest)
     return path

@@ -53,7 +53,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "infrared.pth"
     path.touch()
     network = Model(generator, MAPPING, patch_size=64, source=str(path))
-    for module, loads in ((predict_module, "load_any_model"), (evaluate_module, "load_model")):
+    for module, loads in ((predict_module, "load_model"), (evaluate_module, "load_model")):
         monkeypatch.setattr(module, loads, lambda *_: network)
     return path
 
