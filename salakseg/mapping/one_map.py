@@ -190,7 +190,7 @@ def _write(
         sieved = scratch.folder / "sieved.raw"
         off = tolerance(options.simplify, ground)
         write_polygons(
-            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, off, tags
+            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, tags, off
         )
     if job.mask is not None:
         scored = score_map(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))

@@ -61,8 +61,8 @@ def write_polygons(
     ground: Ground,
     mapping: ClassMapping,
     smallest: int,
-    off: float,
     tags: dict[str, str],
+    off: float = 0,
 ) -> None:
     """Write the polygons of a map, and say which classes the sieve changes much.
 

@@ -54,7 +54,7 @@ def polygonise(
     ground = ground_of(source, None, False)
     sieved = path.with_suffix(".raw")
     off = tolerance(simplify, ground)
-    write_polygons(path, read, sieved, source, ground, MAPPING, smallest, off, TAGS)
+    write_polygons(path, read, sieved, source, ground, MAPPING, smallest, TAGS, off)
     meta, _, wkb, columns = pyogrio.raw.read(path, layer="classes")
     return shapely.from_wkb(wkb), dict(zip(meta["fields"], columns, strict=True))
 
