@@ -389,7 +389,7 @@ def labelled_as(shards: Shards, split: str, pixels: list[int]) -> Shards:
 def test_masks_without_any_class_are_refused(
     shards: Shards, shards_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "read_shards", lambda _: labelled_as(shards, "train", [0] * 5))
+    monkeypatch.setattr(loop, "read_shards", lambda *_: labelled_as(shards, "train", [0] * 5))
     with pytest.raises(InputError, match=r"no mask .* any class \(Water, .*preview.png") as error:
         small_run(shards_dir)
     assert "\n" not in str(error.value)
@@ -403,7 +403,7 @@ def test_masks_of_one_class_are_warned_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one = labelled_as(shards, "train", [0, 0, 9, 0, 0])
-    monkeypatch.setattr(loop, "read_shards", lambda _: one)
+    monkeypatch.setattr(loop, "read_shards", lambda *_: one)
     small_run(shards_dir, num_steps=1)
     assert "hold Road alone, of 5 classes" in capsys.readouterr().out
 
@@ -414,7 +414,7 @@ def test_validation_patches_without_any_class_score_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(loop, "read_shards", lambda _: labelled_as(shards, "val", [0] * 5))
+    monkeypatch.setattr(loop, "read_shards", lambda *_: labelled_as(shards, "val", [0] * 5))
     run = small_run(shards_dir)
     said = capsys.readouterr().out
     assert run["best_val_miou"] is None and "inf" not in said
@@ -441,7 +441,7 @@ def test_without_unlabelled_patches_it_says_so(
 ) -> None:
     labelled = shards.samples[shards.samples.split != "unlabeled"]
     bare = Shards(shards.folder, shards.mapping, 128, None, labelled, "")
-    monkeypatch.setattr(loop, "read_shards", lambda _: bare)
+    monkeypatch.setattr(loop, "read_shards", lambda *_: bare)
     small_run(shards_dir, num_steps=1)
     assert "training on the labelled ones alone" in capsys.readouterr().out
 
