@@ -1,7 +1,5 @@
 """create_generator: names in, networks out that take images of any size."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -212,48 +210,6 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
         create_generator("fpn-dinov3-convnext-tiny", 2, "imagenet")
 
 
-@pytest.mark.parametrize(
-    ("name", "prefix"),
-    # The file holds: the whole network; the encoder alone; a timm model, which SMP wraps.
-    [(SMALL, ""), (SMALL, "encoder."), (TIMM, "encoder.model.")],
-)
-@pytest.mark.parametrize("before", ["", "module.", "backbone.", "model.seg_model."])
-def test_encoder_weights_from_a_file(tmp_path: Path, name: str, prefix: str, before: str) -> None:
-    parallel = before == "module."
-    source = create_generator(name, 2, "none").network.state_dict()
-    state = {
-        before + key.removeprefix(prefix): value
-        for key, value in source.items()
-        if key.startswith(prefix)
-    }
-    torch.save({"state_dict": state} if parallel else state, tmp_path / "weights.pth")
-    loaded = create_generator(name, 2, str(tmp_path / "weights.pth")).network.state_dict()
-    for key, value in source.items():
-        if key.startswith("encoder."):
-            assert torch.equal(loaded[key], value), key
-
-
-def test_encoder_weights_from_a_network_of_other_classes_and_decoder(tmp_path: Path) -> None:
-    source = create_generator(SMALL, 15, "none").network.state_dict()
-    others = {f"model.seg_model.decoder.theirs.{i}": torch.rand(3) for i in range(200)}
-    state = {f"model.seg_model.{key}": one for key, one in source.items()} | others
-    state["criterion.weight"] = torch.rand(15)
-    torch.save(state, tmp_path / "weights.pth")
-    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.pth")).network.state_dict()
-    assert all(torch.equal(loaded[key], source[key]) for key in source if "encoder." in key)
-
-
-def test_encoder_weights_from_timms_own_file_of_a_convnext(tmp_path: Path) -> None:
-    import timm
-
-    source = timm.create_model("test_convnext").state_dict()
-    torch.save(source, tmp_path / "weights.pth")
-    name = "fpn128-tu-test_convnext"
-    loaded = create_generator(name, 2, str(tmp_path / "weights.pth")).network.state_dict()
-    key = "stages.0.blocks.0.conv_dw.weight"
-    assert torch.equal(loaded[f"encoder.model.{key.replace('.', '_', 1)}"], source[key])
-
-
 @pytest.mark.parametrize("name", SHORT_NAMES)
 def test_short_names_build_and_learn_slowly(name: str) -> None:
     generator = create_generator(name, 3, "none")
@@ -275,37 +231,9 @@ def test_the_rate_of_an_encoder_is_that_of_its_family() -> None:
     assert list(rates.values()) == [1 / 3, 1 / 10, 1 / 40]
 
 
-def test_encoder_weights_from_safetensors(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    source = create_generator(SMALL, 2, "none")
-    save_file(source.network.encoder.state_dict(), tmp_path / "weights.safetensors")
-    loaded = create_generator(SMALL, 2, str(tmp_path / "weights.safetensors"))
-    for theirs, ours in zip(source.encoder_parameters(), loaded.encoder_parameters(), strict=True):
-        assert torch.equal(theirs, ours)
-
-
 def test_which_parameters_are_the_encoders() -> None:
     assert create_generator("tiny", 2, "none").encoder_parameters() == []
     with torch.device("meta"):
         generator = create_generator("deeplabv2-resnet101", 2, "none")
     # All but the weights and biases of the four branches.
     assert len(generator.encoder_parameters()) == len(list(generator.parameters())) - 8
-
-
-def test_files_that_hold_no_fitting_weights(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-
-    def refuses(message: str, name: str = "weights.pth") -> None:
-        with pytest.raises(InputError, match=rf"{name}: .*{message}"):
-            create_generator("tiny", 2, str(tmp_path / name))
-
-    refuses("no such file")
-    path.write_bytes(b"no weights")
-    refuses("no file of weights")
-    (tmp_path / "a.safetensors").write_bytes(b"no weights")
-    refuses("no file of weights", "a.safetensors")
-    torch.save([1, 2], path)
-    refuses("holds no state dict")
-    torch.save(create_generator(SMALL, 2, "none").network.state_dict(), path)
-    refuses("do not fit tiny")
