@@ -215,17 +215,6 @@ def summed(part: Tensor) -> Tensor:
     return part if _store is None else _Sum.apply(part)
 
 
-class _SharedSum(_Sum):
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum.forward(ctx, gradient)
-
-
-def shared_sum(part: Tensor) -> Tensor:
-    """The sum over all processes; its gradient is the sum of what comes back in each."""
-    return part if _store is None else _SharedSum.apply(part)
-
-
 def gathered(rows: Tensor) -> Tensor:
     """(n, …) of each process → (W · n, …), in their order."""
     if _store is None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from salakseg.distributed import joined, rank
+from salakseg.distributed import joined, rank, summed
 from salakseg.model.generator import create_generator
 from salakseg.training.batch_norm import batch_norm, over_all_processes, statistics_kept
 from tests.processes import call
@@ -33,6 +33,32 @@ def in_two() -> None:
     torch.testing.assert_close(mine.running_mean, again.running_mean)
     torch.testing.assert_close(mine.running_var, again.running_var)
     assert mine.num_batches_tracked == 1
+    for name in ("weight", "bias"):
+        own, both = getattr(mine, name).grad.clone(), getattr(alone, name).grad
+        with joined():
+            torch.testing.assert_close(summed(own), both)
+
+
+def test_norms_of_two_processes_in_bfloat16() -> None:
+    call(2, "tests.training.test_batch_norm:in_two_in_bfloat16")
+
+
+def in_two_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    exact = torch.randn(4, 3, 8, 8) * 0.1 + 2
+    whole = exact.bfloat16().contiguous(memory_format=torch.channels_last)
+    of_loss = torch.randn_like(exact)
+    exact.requires_grad_()
+    (functional.batch_norm(exact, None, None, training=True) * of_loss).sum().backward()
+    with joined():
+        own = slice(2 * rank(), 2 * rank() + 2)
+        part = whole[own].detach().requires_grad_()
+        y = batch_norm(part, None, None, training=True)
+        (y * of_loss[own]).sum().backward()
+    assert y.dtype == torch.bfloat16 and part.grad is not None and exact.grad is not None
+    torch.testing.assert_close(
+        part.grad.float(), exact.grad[own], atol=0.1 * float(exact.grad.abs().max()), rtol=0
+    )
 
 
 def test_a_pooled_picture_in_each_process_is_a_batch_of_as_many() -> None:
