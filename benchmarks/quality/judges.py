@@ -8,14 +8,16 @@ looks at the 40 unlabelled photographs of a rotation, whose masks are known here
 1. The supervised model labels them, and several judges choose of each class the same share of its
    pixels: by confidence, as `s4gan` does; by agreement with a ridge regression on the features of
    the encoder before it was trained, then by confidence; by the product of both probabilities; by
-   agreement with the `s4gan` model. Printed: how many of the chosen are right.
-2. `--perfect` trains `s4gan` with a judge that knows: every pixel where the teacher is right
+   agreement with the `s4gan` model; by confidence where the supervised model looks several times,
+   at turned and enlarged patches. Printed: how many of the chosen are right.
+2. `--train perfect` trains `s4gan` with a judge that knows: every pixel where the teacher is right
    teaches, and no other. What comes of it on `val` is the most that choosing pixels can bring.
+   `--train views`: its teacher looks several times.
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,17 @@ from unittest import mock
 
 import numpy as np
 import torch
-from methods import ROTATIONS, SETTINGS, arguments, of_split, photographs, prepare, shrunk, trained
+from methods import (
+    ROTATIONS,
+    SETTINGS,
+    arguments,
+    of_split,
+    photographs,
+    prepare,
+    shrunk,
+    together,
+    trained,
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,6 +55,7 @@ SHARE = 0.64
 BATCH = 16
 CELL = 4  # pixels of a side of what the regression looks at
 RIDGE = 0.03
+VIEWS = [(0, 1), (1, 1), (2, 1), (3, 1), (0, 1.5), (1, 1.5)]  # quarter turns, scale
 
 
 def truths(oracle: Shards, keys: list[str]) -> Tensor:
@@ -104,6 +117,21 @@ def precision(labels: Tensor, score: Tensor, truth: Tensor) -> list[float]:
     return [sum(right) / sum(chosen), *(r / c for r, c in zip(right, chosen, strict=True))]
 
 
+def looking_often(probabilities: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean of what is said of the images in four turns, and in two of them enlarged."""
+
+    def of(turns: int, scale: float) -> Tensor:
+        view = torch.rot90(images, turns, (2, 3))
+        if scale > 1:
+            view = functional.interpolate(view.float(), scale_factor=scale, mode="bilinear")
+            view = view.to(images.dtype)
+        found = probabilities(view)
+        found = functional.interpolate(found, images.shape[2:], mode="bilinear", antialias=True)
+        return torch.rot90(found, -turns, (2, 3))
+
+    return torch.stack([of(*view) for view in VIEWS]).mean(0)
+
+
 @torch.inference_mode()
 def judges(options: argparse.Namespace, rotation: str) -> None:
     """Print what each judge is worth in a rotation."""
@@ -118,12 +146,13 @@ def judges(options: argparse.Namespace, rotation: str) -> None:
     weights = str(options.encoder_weights)
     frozen = create_generator(options.generator, shards.mapping.num_classes, weights).eval()
     ridge = Regression(frozen, shards)
-    answers: list[list[Tensor]] = [[], [], []]
+    answers: list[list[Tensor]] = [[], [], [], []]
     for batch in read_split(shards, "unlabeled", BATCH):
         for model, some in zip(models, answers, strict=False):
             some.append(model.probabilities(batch.images).float())
         answers[2].append(ridge(batch.images))
-    teacher, other, regression = (torch.cat(some) for some in answers)
+        answers[3].append(looking_often(lambda x: models[0].probabilities(x).float(), batch.images))
+    teacher, other, regression, often = (torch.cat(some) for some in answers)
     confidence, labels = teacher.max(1)
     known = truth != IGNORE_INDEX
 
@@ -135,7 +164,8 @@ def judges(options: argparse.Namespace, rotation: str) -> None:
     print(
         f"rotation {rotation}, mIoU on the 40: supervised {miou(teacher):.3f}, s4gan "
         f"{miou(other):.3f}, regression {miou(regression):.3f}, supervised times regression "
-        f"{miou(teacher * regression.clamp(min=0.02)):.3f}; all labels right: "
+        f"{miou(teacher * regression.clamp(min=0.02)):.3f}, looking often {miou(often):.3f}; all "
+        "labels right: "
         f"{(labels == truth)[known].float().mean():.3f}"
     )
     names = shards.mapping.names
@@ -144,8 +174,10 @@ def judges(options: argparse.Namespace, rotation: str) -> None:
         "regression agrees": confidence + (labels == regression.max(1).indices),
         "product": confidence * regression.gather(1, labels[:, None])[:, 0].clamp(min=0),
         "s4gan agrees": confidence + (labels == other.max(1).indices),
+        "looking often": often.max(1).values,
     }.items():
-        whole, *each = precision(labels, score, truth)
+        of = often.max(1).indices if judge == "looking often" else labels
+        whole, *each = precision(of, score, truth)
         by_class = ", ".join(f"{n} {p:.2f}" for n, p in zip(names, each, strict=False))
         print(f"  {judge:18} {whole:.3f} right ({by_class})")
 
@@ -182,18 +214,43 @@ def perfect_judge(truth: Tensor) -> Iterator[None]:
         yield
 
 
-def perfect(options: argparse.Namespace, rotation: str) -> dict[str, Any]:
-    """Train with the perfect judge; the scores on `val`."""
+@contextmanager
+def teacher_that_looks_often() -> Iterator[None]:
+    """Meanwhile the teacher's answer is the mean over its views."""
+    lesson = Step._lesson
+
+    def taught(step: Step, labeled: View, weak: View) -> Lesson:
+        forward = step.teacher.forward
+
+        def often(x: Tensor) -> Tensor:
+            return looking_often(lambda view: forward(view).float().softmax(1), x).log()
+
+        with mock.patch.object(step.teacher, "forward", often):
+            return lesson(step, labeled, weak)
+
+    with mock.patch.object(Step, "_lesson", taught):
+        yield
+
+
+def train(options: argparse.Namespace, rotation: str) -> dict[str, dict[str, Any]]:
+    """Train in one of the two ways; the scores on `val` and on the 40."""
     shards = prepare(options.dubai, options.work, options.patch_size, rotation, False)
-    oracle = read_shards(prepare(options.dubai, options.work, options.patch_size, rotation, True))
     run = list(ROTATIONS).index(rotation)
-    folder: Path = options.work / f"perfect-{run}-{options.steps}"
-    truth = truths(oracle, read_shards(shards).split("unlabeled").key.tolist())
-    with perfect_judge(truth):
+    folder: Path = options.work / f"{options.train}-{run}-{options.steps}"
+    way: AbstractContextManager[None] = teacher_that_looks_often()
+    if options.train == "perfect":
+        oracle = prepare(options.dubai, options.work, options.patch_size, rotation, True)
+        keys = read_shards(shards).split("unlabeled").key.tolist()
+        way = perfect_judge(truths(read_shards(oracle), keys))
+    with way:
         model = trained(options, shards, folder, run, "s4gan")
-    data = options.work / f"val-{rotation}"
-    photographs(options.dubai, data, of_split(options.dubai, rotation, "val"))
-    return salakseg.evaluate(model, data=data, out=options.work / f"eval-{folder.name}-val")
+    found = {}
+    for split in ("val", "unlabeled"):
+        data = options.work / f"{split}-{rotation}"
+        photographs(options.dubai, data, of_split(options.dubai, rotation, split))
+        out = options.work / f"eval-{folder.name}-{split}"
+        found[split] = salakseg.evaluate(model, data=data, out=out)
+    return found
 
 
 def main() -> None:
@@ -201,14 +258,15 @@ def main() -> None:
     parser = arguments()
     parser.set_defaults(**SETTINGS["small"])
     parser.add_argument("--rotations", nargs="+", choices=ROTATIONS, default=list("abc"))
-    parser.add_argument("--perfect", action="store_true")
+    parser.add_argument("--train", choices=("perfect", "views"))
     options = parser.parse_args()
     options.dubai = shrunk(options.dubai, options.work / "photographs")
     for rotation in options.rotations:
-        if options.perfect:
-            result = perfect(options, rotation)
-            by_class = ", ".join(f"{c['class_name']} {c['iou']:.3f}" for c in result["classes"])
-            print(f"rotation {rotation}, a perfect judge: {result['miou']:.4f} ({by_class})")
+        if options.train:
+            found = train(options, rotation)
+            both = together(found)["miou_48"]
+            val, rest = (f"{found[split]['miou']:.4f}" for split in ("val", "unlabeled"))
+            print(f"rotation {rotation}, {options.train}: val {val}, the 40 {rest}, both {both}")
         else:
             judges(options, rotation)
 

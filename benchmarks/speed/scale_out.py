@@ -5,8 +5,9 @@
 Training of `tiny` and of a larger network, and that one's `eval` on 120 patches and `predict` of an
 image of 1,536 × 1,536 pixels, each started by torchrun in one process and in two, a thread each, in
 turns; connected by gloo. Of two processes also the share of the time in which they exchange
-something or wait for each other. Then what an iteration sends, and how long that takes of a network
-of 25 and of 200 Gbit/s, on paper.
+something or wait for each other; of training the most that can come of it: what two processes take
+that know nothing of each other, with half of the batch each. Then what an iteration sends, and how
+long that takes of a network of 25 and of 200 Gbit/s, on paper.
 """
 
 import argparse
@@ -38,7 +39,7 @@ TRAINING_GOAL = 1.6
 BATCH = 8
 
 
-def work_of(name: str, data: Path, out: Path) -> float:
+def work_of(name: str, data: Path, out: Path, batch: int) -> float:
     """Do it; seconds, without the start."""
     began = time.perf_counter()
     here: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -54,7 +55,7 @@ def work_of(name: str, data: Path, out: Path) -> float:
             generator=name,
             encoder_weights="none",
             num_steps=TRAINING[name],
-            batch_size=BATCH,
+            batch_size=batch,
             wandb_mode="disabled",
             **here,
         )
@@ -63,7 +64,7 @@ def work_of(name: str, data: Path, out: Path) -> float:
     return time.perf_counter() - began
 
 
-def measured(name: str, data: Path, out: Path) -> None:
+def measured(name: str, data: Path, out: Path, batch: int) -> None:
     """In each process: print the seconds, and those that it exchanged and waited."""
     console.quiet = True
     talking, collect = 0.0, distributed._collect
@@ -77,9 +78,9 @@ def measured(name: str, data: Path, out: Path) -> None:
     distributed._collect = counted
     with distributed.joined():
         # Not measured: the first use of each part.
-        work_of(name, data, out / "first")
+        work_of(name, data, out / "first", batch)
         talking = 0.0
-        taken = work_of(name, data, out / "second")
+        taken = work_of(name, data, out / "second", batch)
         if distributed.is_first():
             print(f"took {taken} {talking}", flush=True)
     os._exit(0)  # as the command line does
@@ -87,19 +88,39 @@ def measured(name: str, data: Path, out: Path) -> None:
 
 def taken_by(processes: int, name: str, data: Path) -> tuple[float, float]:
     """Seconds of a work, and its share of exchange."""
-    with tempfile.TemporaryDirectory() as out:
-        launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-        done = subprocess.run(
-            [sys.executable, *launch, __file__, "--work", name, str(data), out],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            encoding="utf-8",
-        )
-    if done.returncode:
-        raise SystemExit(f"{name} by {processes} failed:\n{done.stderr}")
-    line = next(line for line in done.stdout.splitlines() if line.startswith("took"))
-    seconds, talking = map(float, line.split()[1:])
-    return seconds, talking / seconds
+    (found,) = finished([started(name, data, BATCH, processes)])
+    return found
+
+
+def taken_apart(name: str, data: Path) -> float:
+    """Seconds of two processes at once, half of the batch each, that are not connected."""
+    found = finished([started(name, data, BATCH // 2, 1) for _ in range(2)])
+    return max(seconds for seconds, _ in found)
+
+
+def started(name: str, data: Path, batch: int, processes: int) -> subprocess.Popen[str]:
+    """This program for one work, by torchrun."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    out = tempfile.mkdtemp(dir=data)
+    return subprocess.Popen(
+        [sys.executable, *launch, __file__, "--work", name, str(data), out, str(batch)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def finished(running: list[subprocess.Popen[str]]) -> list[tuple[float, float]]:
+    """Of each its seconds, and its share of exchange."""
+    found = []
+    for output, errors in [process.communicate() for process in running]:
+        line = next((one for one in output.splitlines() if one.startswith("took")), None)
+        if line is None:
+            raise SystemExit(f"failed:\n{errors}")
+        seconds, talking = map(float, line.split()[1:])
+        found.append((seconds, talking / seconds))
+    return found
 
 
 def on_paper() -> None:
@@ -123,11 +144,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["tiny", REALISTIC, "eval", "predict"])
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        name, data, out = options.work
-        measured(name, Path(data), Path(out))
+        name, data, out, batch = options.work
+        measured(name, Path(data), Path(out), int(batch))
         return
     console.quiet = True
     with tempfile.TemporaryDirectory() as temporary:
@@ -154,6 +175,14 @@ def main() -> None:
                 ratios(one, two),
                 at_least=GOALS.get(name, TRAINING_GOAL),
             )
+            if name in TRAINING:
+                apart = [taken_apart(name, data) for _ in range(options.turns)]
+                report(
+                    f"two that know nothing of each other: training of {name}",
+                    f"{statistics.median(apart):.1f} s",
+                    f"{statistics.median(one):.1f} s",
+                    ratios(one, apart),
+                )
     on_paper()
 
 
