@@ -96,6 +96,14 @@ class ExportAs(StrEnum):
     labelme = "labelme"
 
 
+class PolygonFormat(StrEnum):
+    """Of a map's polygons."""
+
+    gpkg = "gpkg"
+    fgb = "fgb"
+    parquet = "parquet"
+
+
 # Groups of options in the help.
 FILES, WANDB = "The run's files", "Weights & Biases"
 SPLIT, SEEN, MORE = "Split", "What the network sees", "More files"
@@ -646,8 +654,14 @@ def predict(
     ] = False,
     polygons: Annotated[
         bool,
-        typer.Option("--polygons", help="A GeoPackage of the classes too.", rich_help_panel=MORE),
+        typer.Option("--polygons", help="The classes as polygons too.", rich_help_panel=MORE),
     ] = False,
+    polygon_format: Annotated[
+        PolygonFormat | None,
+        typer.Option(
+            help="GeoPackage, FlatGeobuf or GeoParquet. [default: gpkg]", rich_help_panel=MORE
+        ),
+    ] = None,
     min_area: Annotated[
         float | None,
         typer.Option(
@@ -708,6 +722,7 @@ def predict(
         zones_layer=zones_layer,
         probabilities=probabilities,
         polygons=polygons,
+        polygon_format=None if polygon_format is None else polygon_format.value,
         min_area=min_area,
         simplify=simplify,
         compare=compare,

@@ -139,8 +139,8 @@ def pair(data: Path, folders: list[Folder], problems: Problems) -> pd.DataFrame:
     if found_masks and not any(columns["mask"]):
         first = next(row[2] for row in sorted(problems.rows) if row[1] == "mask without image")
         raise InputError(
-            f"{data}: none of the {found_masks} masks has an image of the same name (for example "
-            f"{first}); a mask is found by its image's name, without the extension"
+            f"{data}: none of the {plural(found_masks, 'mask')} has an image of the same name "
+            f"(for example {first}); a mask is found by its image's name, without the extension"
         )
     patches = pd.DataFrame(columns)
     for name in ("row", "column", "x", "y", WHITE_LEVEL):

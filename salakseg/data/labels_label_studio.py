@@ -23,6 +23,7 @@ from salakseg.data.labels_draw import (
     turned,
 )
 from salakseg.data.labels_image import Labelled, no_area
+from salakseg.data.problems import plural
 from salakseg.errors import InputError
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 
@@ -79,7 +80,8 @@ def read_label_studio(path: Path, content: list[dict[str, Any]]) -> list[Labelle
         found.append(Labelled(path, names, size, shapes))
     if several:
         console.print(
-            f"{path}: {several} images have several annotations: the last of each is taken"
+            f"{path}: {plural(several, 'image has', 'images have')} several annotations: the last "
+            "of each is taken"
         )
     return found
 

@@ -172,7 +172,7 @@ def take_masks(
             problems.handled(
                 "JPEG mask",
                 path,
-                f"{check.smeared} pixels have no class colour; given to the nearest within "
+                f"{plural(check.smeared, 'pixel')} of no class colour; given to the nearest within "
                 f"{JPEG_COLOR_DISTANCE:.0f} steps of RGB or half the gap between two class "
                 "colours; masks are better saved as PNG",
             )

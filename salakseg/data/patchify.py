@@ -142,7 +142,7 @@ def patchify(
             raise InputError(f"--nodata {nodata:g}: the photos' values are 8-bit, 0 to 255")
         masked = sum(photo.has_mask for photo in photos)
         console.print(
-            f"{data}: {len(photos)} photos, {masked} with a mask, "
+            f"{data}: {plural(len(photos), 'photo')}, {masked} with a mask, "
             f"{len(photos) - len(plan.todo)} done already"
         )
         say_scale(plan, record.options)
@@ -150,7 +150,7 @@ def patchify(
         needed = pixels * BYTES_PER_PIXEL
         if plan.band_set is not None:
             needed *= len(plan.band_set) / 3
-        require_disk_space(out, int(needed), f"cutting {len(plan.todo)} photos")
+        require_disk_space(out, int(needed), f"cutting {plural(len(plan.todo), 'photo')}")
         if (data / "class_mapping.csv").is_file():
             with atomic_path(out / "class_mapping.csv") as temporary:
                 shutil.copyfile(data / "class_mapping.csv", temporary)

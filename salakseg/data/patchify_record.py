@@ -157,7 +157,7 @@ def read_record(
     now = {photo.source: photo.fingerprint() for photo in photos}
     if gone := sorted(done.keys() - now.keys()):
         raise InputError(
-            f"--out {out}: holds patches of {len(gone)} photos that are not in {data} "
+            f"--out {out}: holds patches of {plural(len(gone), 'photo')} not in {data} "
             f"({gone[0]}); {give_another}"
         )
     changed = [source for source in done if done[source].get("files") != now[source]]
@@ -178,7 +178,8 @@ def read_record(
         )
     if changed:
         console.print(
-            f"{len(changed)} photos, masks, labels or guesses have changed and are cut again"
+            f"{plural(len(changed), 'photo is', 'photos are')} cut again: image, mask, labels or "
+            "guess changed"
         )
     return Record(out, here, options, labels, done, _read_layouts(out, photos), band_set)
 

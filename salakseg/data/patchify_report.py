@@ -35,8 +35,8 @@ def tell(
     _tell_labels(photos, cuts)
     _tell_pixel_sizes(cuts, record.options.gsd)
     console.print(
-        f"{out}: {counts['patches']} patches of {record.options.size} pixels from "
-        f"{counts['photos']} photos, {counts['masked']} with a mask"
+        f"{out}: {plural(counts['patches'], 'patch', 'patches')} of {record.options.size} pixels "
+        f"from {plural(counts['photos'], 'photo')}, {counts['masked']} with a mask"
     )
     console.print(f"Next: salakseg index {out}")
     return counts
@@ -46,16 +46,18 @@ def _of_patches(source: str, done: Cut) -> dict[str, str]:
     """What there is to tell of a photo's patches, as `Cut.notes`."""
     notes = {}
     if done.nodata:
-        notes["Patches that are nodata all over, left out"] = f"{done.nodata} patches"
+        notes["Patches that are nodata all over, left out"] = plural(
+            done.nodata, "patch", "patches"
+        )
     if done.partial:
-        notes["Patches that are nodata in part: transparent there, and without a class"] = (
-            f"{done.partial} patches"
+        notes["Patches that are nodata in part: transparent there, and without a class"] = plural(
+            done.partial, "patch", "patches"
         )
     if done.flat and source.lower().endswith(TIFF_SUFFIXES):
         notes[
             "Patches of one flat colour, kept; where that is a margin, cut again into another "
             "folder with --nodata and its value"
-        ] = f"{done.flat} patches"
+        ] = plural(done.flat, "patch", "patches")
     return notes
 
 
@@ -79,8 +81,8 @@ def _tell_labels(photos: Sequence[PhotoToCut], cuts: dict[str, Cut]) -> None:
     )
     if drawn.overlapping:
         console.print(
-            f"Shapes of several classes lie over one another in {drawn.overlapping} pixels: the "
-            "later one holds"
+            "Shapes of several classes lie over one another in "
+            f"{plural(drawn.overlapping, 'pixel')}: the later one holds"
         )
 
 

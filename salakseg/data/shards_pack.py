@@ -15,6 +15,7 @@ import pandas as pd
 
 from salakseg.console import console, progress
 from salakseg.data.index_files import Index, read_index
+from salakseg.data.problems import plural
 from salakseg.data.shards import SHARDS_FORMAT, STREAMS, read_manifest
 from salakseg.data.shards_tar import PARTS, PLACE, TAR_BLOCK, Packed, Patch, keys_of, pack_tar
 from salakseg.data.workers import require_workers, worker_processes
@@ -91,7 +92,8 @@ def shard(
         leftover.unlink()
     write_text(out / ".plan", fingerprint + "\n")
     console.print(
-        f"{len(patches)} patches into {len(plan)} shards of at most about {shard_size} MB in {out}/"
+        f"{plural(len(patches), 'patch', 'patches')} into {plural(len(plan), 'shard')} of at most "
+        f"about {shard_size} MB in {out}/"
         + (f"; {len(plan) - len(todo)} are there already" if len(todo) < len(plan) else "")
     )
     packed = _pack(index, plan, out, num_workers)
@@ -143,18 +145,18 @@ def shard(
 def _report(manifest: dict[str, Any], out: Path) -> None:
     total = sum(entry["bytes"] for entry in manifest["shards"])
     for split, count in manifest["counts"].items():
-        console.print(f"  {STREAMS[split]}: {count} patches")
+        console.print(f"  {STREAMS[split]}: {plural(count, 'patch', 'patches')}")
     if manifest["re_encoded"]:
         console.print(
-            f"  {manifest['re_encoded']} images were no plain 8-bit PNG or JPEG and are stored as "
+            f"  {plural(manifest['re_encoded'], 'image')}, no plain 8-bit PNG or JPEG, stored as "
             f"{'TIFF' if manifest.get('bands') else 'PNG'}, without loss of what the network sees"
         )
     if manifest["left_out"]:
-        console.print(f"  {len(manifest['left_out'])} damaged images are left out:")
+        console.print(f"  {plural(len(manifest['left_out']), 'damaged image')} left out:")
         for line in manifest["left_out"][:5]:
             console.print(f"    {line}")
     console.print(
-        f"Wrote {len(manifest['shards'])} shards, {format_bytes(total)}, to {out}/. "
+        f"Wrote {plural(len(manifest['shards']), 'shard')}, {format_bytes(total)}, to {out}/. "
         "Next: salakseg train"
     )
 

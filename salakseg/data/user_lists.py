@@ -74,8 +74,8 @@ def read_split_file(path: Path, bases: pd.DataFrame, problems: Problems) -> NDAr
     if rows and len(strangers) == len(rows):
         example = bases["base_image"].iloc[0]
         raise InputError(
-            f"{path}: none of its {len(rows)} base images is in the data ({first_of(strangers)}); "
-            f"the data has names like {example}"
+            f"{path}: none of its {plural(len(rows), 'base image')} is in the data "
+            f"({first_of(strangers)}); the data has names like {example}"
         )
     without = [
         f"{row.folder}/{row.base_image}" for row in bases[roles == ""].itertuples(index=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from salakseg.console import console, quoted
+from salakseg.data.problems import plural
 from salakseg.errors import InputError
 from salakseg.files import lock_folder, require_folder, write_text
 
@@ -182,7 +183,7 @@ def _go(commands: list[Stage], spent: float, usual: float) -> None:
         # A short part says little about the machine.
         pace = (spent + SHORT_SECONDS) / (usual + SHORT_SECONDS)
         left = sum(later.seconds for later in commands[number:]) * pace
-        about = f"{left / 60:.0f} minutes" if left > 90 else f"{left:.0f} seconds"
+        about = f"{left / 60:.0f} minutes" if left > 90 else plural(round(left), "second")
         console.print(f"\n$ {command.line}    # {number + 1} of {len(commands)}, {about} left")
         begun = time.monotonic()
         if command.before is not None:

@@ -231,8 +231,8 @@ def show(result: dict[str, Any]) -> None:
     console.print(f"\n{sides['first']} against {sides['against']}")
     console.print(table)
     console.print(
-        f"{patches['better']} patches got better and {patches['worse']} worse by more than "
-        f"{CHANGED:.0%} of their pixels, {patches['same']} did not change"
+        f"{plural(patches['better'], 'patch', 'patches')} got better and {patches['worse']} worse "
+        f"by more than {CHANGED:.0%} of their pixels, {patches['same']} did not change"
     )
     for note in result["notes"]:
         console.print(f"Note: {note}")

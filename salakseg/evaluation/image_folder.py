@@ -22,6 +22,7 @@ from salakseg.classes import (
 from salakseg.console import progress
 from salakseg.data.folders import files_by_stem
 from salakseg.data.patch_names import PatchName, composed, understood
+from salakseg.data.problems import plural
 from salakseg.distributed import everyones, rank, world_size
 from salakseg.errors import InputError
 from salakseg.evaluation.pictures import CELL
@@ -66,7 +67,7 @@ class ImageFolder(ScoredSource):
             "images_without_mask": without_mask,
             "base_images": len(found),
         }
-        self.described = f"{len(self.pairs)} images of {folder}"
+        self.described = f"{plural(len(self.pairs), 'image')} of {folder}"
         self.notes = [f"images without a mask, left out: {without_mask}"] if without_mask else []
         if passed_over:
             self.notes.append(f"files of other kinds, not used: {', '.join(passed_over)}")
@@ -160,9 +161,9 @@ def _notes_on_masks(resized: list[str], smeared: int) -> list[str]:
     notes = []
     if resized:
         notes.append(
-            f"{len(resized)} masks differ from their image by 1 or {MASK_SIZE_TOLERANCE} pixels "
-            f"({_first_of(resized)}); "
-            "the common part was compared"
+            f"{plural(len(resized), 'mask differs from its', 'masks differ from their')} image by "
+            f"1 or {MASK_SIZE_TOLERANCE} pixels ({_first_of(resized)}); the common part was "
+            "compared"
         )
     if smeared:
         notes.append(f"{smeared:,} pixels of JPEG masks were given to the nearest class")
@@ -194,8 +195,10 @@ def _pair(folder: Path) -> tuple[list[tuple[Path, Path]], int, list[str]]:
     pairs = [(path, masks[stem]) for stem, path in images.items() if stem in masks]
     if not pairs:
         raise InputError(
-            f"{folder}: none of its {len(images)} images has a mask of the same name in masks/"
-            + f" (files of other kinds are not used: {', '.join(passed_over)})" * bool(passed_over)
+            f"{folder}: none of its {plural(len(images), 'image')} has a mask of the same name "
+            "in masks/"
+            + f" (files of other kinds are not used: {', '.join(passed_over)})"
+            * bool(passed_over)
         )
     for image, mask in pairs:
         if words := lies_elsewhere(image, mask):

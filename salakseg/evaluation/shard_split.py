@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salakseg.console import progress
+from salakseg.data.problems import plural
 from salakseg.data.shards import Shards
 from salakseg.data.stream import Batch, Patches, read_split
 from salakseg.distributed import rank, summed, world_size
@@ -113,7 +114,11 @@ class ShardSplit(ScoredSource):
         patches = shards.split(split)
         if split not in SCORED_SPLITS or patches.empty:
             sizes = {name: len(shards.split(name)) for name in SCORED_SPLITS}
-            there = ", ".join(f"{name} ({size} patches)" for name, size in sizes.items() if size)
+            there = ", ".join(
+                f"{name} ({plural(size, 'patch', 'patches')})"
+                for name, size in sizes.items()
+                if size
+            )
             raise InputError(
                 f"{shards.folder}: no patches with masks in a split {split!r}; "
                 + (f"it has {there}" if there else "none of its splits has any")
@@ -130,8 +135,8 @@ class ShardSplit(ScoredSource):
             "base_images": len(base_images),
         }
         self.described = (
-            f"{len(patches)} patches of {len(base_images)} base images, "
-            f"split {split} of {shards.folder}"
+            f"{plural(len(patches), 'patch', 'patches')} of "
+            f"{plural(len(base_images), 'base image')}, split {split} of {shards.folder}"
         )
         trained = shards.samples[shards.samples.split.isin(("train", "unlabeled"))]
         in_training = set(zip(trained.folder, trained.base_image, strict=True))

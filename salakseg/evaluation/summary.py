@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from salakseg.data.problems import plural
 from salakseg.evaluation.compare import Rated, points
 from salakseg.evaluation.intervals import bootstrap_over, groups_with, interval
 from salakseg.evaluation.shard_split import ShardSplit
@@ -100,7 +101,7 @@ def leak_in_words(leak: dict[str, Any]) -> str:
             continue
         bounds = bounds_in_words(group["miou_low"], group["miou_high"])
         parts.append(
-            f"{group['patches']} patches {words} (of {group['base_images']}): "
+            f"{plural(group['patches'], 'patch', 'patches')} {words} (of {group['base_images']}): "
             f"mIoU {group['miou']:.4f}" + (f", 95% {bounds}" if bounds else "")
         )
     text = "Leak check: " + "; ".join(parts)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from salakseg.data.problems import plural
 from salakseg.imagery.area import area_basis, ground_pixel_size, pixel_areas, unknown_area
 from salakseg.imagery.photo import ground_sampling
 from salakseg.imagery.raster import ImageSource
@@ -125,7 +126,8 @@ def validation_of(model: Model, far: Sequence[float | None]) -> Validation:
     if confusions.ndim == 2:
         none = "the model file does not tell its validation photographs apart; train it anew"
     elif len(known.photos) < LEAST_PHOTOS:
-        none = f"{len(known.photos)} validation photographs are too few, {LEAST_PHOTOS} are needed"
+        few = plural(len(known.photos), "validation photograph is", "validation photographs are")
+        none = f"{few} too few, {LEAST_PHOTOS} are needed"
     else:
         return known
     return Validation(confusions, none)

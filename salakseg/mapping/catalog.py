@@ -32,6 +32,7 @@ from salakseg.mapping.outputs import (
     metadata,
     write_table,
 )
+from salakseg.mapping.polygon_files import FORMATS
 from salakseg.mapping.styles import classes_qml
 from salakseg.mapping.viewer import ENDINGS, Shown, maps_in
 
@@ -47,7 +48,7 @@ FILES = (
     "_areas_by_zone.csv",
     "_zones.csv",
     "_zones.gpkg",
-    "_polygons.gpkg",
+    *(f"_polygons.{name}" for name in FORMATS),
     "_errors.tif",
     "_errors.png",
     "_scores.csv",

@@ -1,6 +1,8 @@
 """Layers as GeoPackages, which old GDAL and QGIS read too, and their styles."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pyogrio
 import shapely
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 
 # GDAL of a few years ago, as QGIS 3.22 has it, warns of newer ones.
 GPKG_VERSION = "1.2"
@@ -33,9 +36,7 @@ def write_layer(
     Raises:
         DataSourceError, DataLayerError: it cannot be written.
     """
-    with warnings.catch_warnings():
-        # A photograph has no CRS, and need not be told so.
-        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+    with crs_or_none():
         pyogrio.raw.write(
             path,
             shapely.to_wkb(geometries),
@@ -52,8 +53,18 @@ def write_layer(
         )
 
 
+@contextmanager
+def crs_or_none() -> Iterator[None]:
+    """A photograph has no CRS, and need not be told so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+        yield
+
+
 def write_style(path: Path, layer: str, qml: str) -> None:
-    """Give a layer its style, in the table where QGIS looks for it."""
+    """Give a layer its style, in the table where QGIS looks for it; once all of it is written."""
+    sql = f"SELECT last_change FROM gpkg_contents WHERE table_name = {_quoted(layer)}"
+    [[changed]] = pyogrio.raw.read(path, sql=sql)[3]
     row = {
         "f_table_catalog": "",
         "f_table_schema": "",
@@ -66,7 +77,8 @@ def write_style(path: Path, layer: str, qml: str) -> None:
         "description": "",
         "owner": "",
         "ui": "",
-        "update_time": np.datetime64("now", "ms"),
+        # By which `is_as_written` knows.
+        "update_time": changed,
     }
     values = [
         np.array([value], object if isinstance(value, str) else None) for value in row.values()
@@ -80,3 +92,20 @@ def write_style(path: Path, layer: str, qml: str) -> None:
         driver="GPKG",
         layer_options={"FID": "id"},
     )
+
+
+def is_as_written(path: Path, layer: str) -> bool:
+    """Whether nobody has edited a layer since `write_style`: what looks at it leaves it so."""
+    sql = (
+        "SELECT 1 AS one FROM gpkg_contents JOIN layer_styles ON f_table_name = table_name "
+        f"WHERE table_name = {_quoted(layer)} AND julianday(update_time) = julianday(last_change)"
+    )
+    try:
+        return len(pyogrio.raw.read(path, sql=sql)[3][0]) == 1
+    except (DataSourceError, DataLayerError):
+        return False
+
+
+def _quoted(name: str) -> str:
+    """As a text in SQL."""
+    return "'" + name.replace("'", "''") + "'"

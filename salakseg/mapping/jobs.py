@@ -1,5 +1,6 @@
 """What there is to map: each image's files, what its pixels depend on, what is mapped already."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,36 @@ from salakseg.mapping.area_tables import read_areas
 from salakseg.mapping.areas import Areas
 from salakseg.mapping.inputs import Input
 from salakseg.mapping.outputs import key_of, read_tags
+from salakseg.mapping.polygon_files import SHAPED_BY, is_left_as_made, tags_of
+from salakseg.mapping.polygons import LAYER
 from salakseg.mapping.zones import Zones
 from salakseg.model.weights import Model
 from salakseg.version import VERSION
+
+
+@dataclass(frozen=True)
+class Part:
+    """What can be made again of a finished map.
+
+    Attributes:
+        words: what it is called.
+        kinds: of its files; the last one tells in its tag `SHAPED_BY` what it was made by.
+        layer: of that one.
+    """
+
+    words: str
+    kinds: tuple[str, ...]
+    layer: str
+
+
+PARTS = {
+    "zones": Part(
+        "areas by zone",
+        ("types of zones", "zones", "types of zone_table", "zone_table", "zone_layer"),
+        "zones",
+    ),
+    "polygons": Part("polygons", ("style of polygons", "polygons"), LAYER),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +91,7 @@ class MapOptions:
     zones: Zones | None
     probabilities: bool
     polygons: bool
+    polygon_format: str
     min_area: float | None
     simplify: float | None
 
@@ -70,13 +99,15 @@ class MapOptions:
 @dataclass(frozen=True)
 class Job:
     """One image to map: its files by kind, the folder of what the page of all maps shows of it,
-    what its pixels depend on, and its mask or None."""
+    what its pixels depend on, its mask or None, and by name what else each of its `PARTS` depends
+    on, as text."""
 
     image: Input
     files: dict[str, Path]
     view: Path
     key: dict[str, Any]
     mask: Truth | None
+    parts: dict[str, str]
 
     def prediction(self, areas: Areas, basis: str, far: float | None) -> Prediction:
         """What is said of it once it is mapped."""
@@ -103,9 +134,15 @@ def job_of(
 ) -> Job:
     """An image, to be mapped into `out`."""
     files = {kind: out / name for kind, name in _names(image, options, mask).items()}
-    return Job(
-        image, files, out / f"{image.name}_view", _key(image, network, model_hash, options), mask
-    )
+    key = _key(image, network, model_hash, options)
+    parts = {}
+    if options.zones is not None:
+        parts["zones"] = options.zones.sha256
+    if options.polygons:
+        least = None if options.min_area is None else float(options.min_area)
+        shaped = {"min_area": least, "simplify": float(options.simplify or 0)}
+        parts["polygons"] = json.dumps(shaped)
+    return Job(image, files, out / f"{image.name}_view", key, mask, parts)
 
 
 def _names(image: Input, options: MapOptions, mask: Truth | None) -> dict[str, str]:
@@ -126,7 +163,9 @@ def _names(image: Input, options: MapOptions, mask: Truth | None) -> dict[str, s
         # A PNG has four bands at most.
         names["probabilities"] = f"{image.name}_probabilities.tif"
     if options.polygons:
-        names["polygons"] = f"{image.name}_polygons.gpkg"
+        names["polygons"] = f"{image.name}_polygons.{options.polygon_format}"
+        if options.polygon_format != "gpkg":  # which has it in itself
+            names["style of polygons"] = f"{image.name}_polygons.qml"
     if mask is not None:
         names["errors"] = f"{image.name}_errors{suffix}"
         names["scores"] = f"{image.name}_scores.csv"
@@ -168,8 +207,10 @@ def _key(image: Input, network: Model, model_hash: str, options: MapOptions) -> 
 
 
 def mapped(job: Job) -> Prediction | None:
-    """What is said of an image that is mapped already, whole and of the same key; else None."""
-    if not all(path.exists() for path in job.files.values()):
+    """What is said of an image that is mapped already, whole and of the same key; else None.
+    Whatever its parts are: those can be made of the map."""
+    again = {kind for part in PARTS.values() for kind in part.kinds}
+    if not all(path.exists() for kind, path in job.files.items() if kind not in again):
         return None
     tags = read_tags(job.files["classes"])
     if tags.get("KEY") != key_of(job.key):
@@ -180,33 +221,53 @@ def mapped(job: Job) -> Prediction | None:
     return None
 
 
-def made_at(job: Job) -> int:
-    """When the map that is there was made, in nanoseconds; 0 where there is none."""
-    try:
-        return job.files["classes"].stat().st_mtime_ns
-    except OSError:
-        return 0
+def lacking_parts(job: Job) -> dict[str, str]:
+    """Of the job's `parts` those that are not there: of this map, and by these options."""
+    lacking = {}
+    for name, shaped in job.parts.items():
+        files = [job.files[kind] for kind in PARTS[name].kinds if kind in job.files]
+        tags = tags_of(files[-1], PARTS[name].layer) if all(p.exists() for p in files) else {}
+        if (tags.get("KEY"), tags.get(SHAPED_BY)) != (key_of(job.key), shaped):
+            lacking[name] = shaped
+    return lacking
 
 
-def made_since(job: Job, before: int) -> Prediction | None:
+def made_at(job: Job) -> list[int]:
+    """When the map that is there and its parts were made, in nanoseconds; 0 for what is not."""
+    times = []
+    for kind in ("classes", *(part.kinds[-1] for part in PARTS.values())):
+        try:
+            times.append(job.files[kind].stat().st_mtime_ns)
+        except (KeyError, OSError):
+            times.append(0)
+    return times
+
+
+def made_since(job: Job, before: list[int]) -> Prediction | None:
     """What is said of an image that another process has mapped since its map was of this time."""
-    return mapped(job) if made_at(job) != before else None
+    return mapped(job) if made_at(job) != before and not lacking_parts(job) else None
 
 
 def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
-    """The images whose maps are there already, of the same key; unless that is all of them.
+    """The images whose maps are there already, of the same key and with the parts that are asked
+    for; unless that is all of them.
 
     Raises:
-        InputError: other maps of these names are there.
+        InputError: other maps of these names are there, or polygons that somebody has edited.
     """
     finished = {}
     for job in jobs:
         there = [path for path in job.files.values() if path.exists()]
         if not there:
             continue
-        if len(jobs) > 1 and (prediction := mapped(job)) is not None:
-            finished[job.image.path] = prediction
-            continue
+        if (prediction := mapped(job)) is not None:
+            if lacking := lacking_parts(job):
+                if "polygons" in lacking:
+                    _require_left_as_made(job.files["polygons"])
+                continue
+            if len(jobs) > 1:
+                finished[job.image.path] = prediction
+                continue
         raise InputError(
             f"{there[0]}: exists already; --overwrite makes it anew, --out DIR puts it elsewhere"
         )
@@ -217,7 +278,15 @@ def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
         )
     if finished:
         console.print(
-            f"{len(finished)} of {len(jobs)} images are mapped already, with this model and these "
-            "options: they stay"
+            f"Mapped already, with this model and these options, and left as they are: "
+            f"{len(finished)} of {len(jobs)} images"
         )
     return finished
+
+
+def _require_left_as_made(polygons: Path) -> None:
+    if polygons.exists() and not is_left_as_made(polygons):
+        raise InputError(
+            f"{polygons}: was edited, or is not of this version, and would be made anew; move it "
+            "away or give it another name"
+        )

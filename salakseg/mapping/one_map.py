@@ -29,18 +29,17 @@ from salakseg.mapping.jobs import Job, MapOptions, Prediction
 from salakseg.mapping.likeness import share_far
 from salakseg.mapping.outputs import (
     Shrunk,
+    made_by,
     make_tags,
     write_preview,
     write_probabilities,
     write_raster,
     write_table,
 )
-from salakseg.mapping.polygons import min_pixels, tolerance, write_polygons
+from salakseg.mapping.parts import definition, write_parts
 from salakseg.mapping.resample import classify_seen, seen_by
 from salakseg.mapping.scratch import Scratch, image_step, open_scratch
-from salakseg.mapping.styles import Layer, classes_qml, confidence_qml, layers_qlr, polygons_qml
 from salakseg.mapping.view_files import write_view
-from salakseg.mapping.zone_areas import measure_zones, write_zones
 from salakseg.mapping.zones import Zones, place_zones
 from salakseg.model.applicability import UNLIKE, is_far
 from salakseg.model.weights import Model
@@ -180,25 +179,14 @@ def _write(
         areas = areas.corrected(validation)
         for raster in rasters:
             raster.result()
-    made_by = f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
-    write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by))
-    if zones is not None and options.zones is not None:
-        by_zone, covered = measure_zones(zones, labels, source, ground, validation, mapping)
-        write_zones(made, options.zones, by_zone, covered, mapping, ground.basis, tags, made_by)
-    if options.polygons:
-        smallest = min_pixels(options.min_area, ground)
-        sieved = scratch.folder / "sieved.raw"
-        off = tolerance(options.simplify, ground)
-        write_polygons(
-            made["polygons"], scratch.window, sieved, source, ground, mapping, smallest, tags, off
-        )
+    write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by(tags)))
+    write_parts(job.parts, made, scratch, source, network, options, zones, ground, far, tags)
     if job.mask is not None:
         scored = score_map(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)
-        write_table(made["scores"], scores_csv(scored, mapping, made_by))
+        write_table(made["scores"], scores_csv(scored, mapping, made_by(tags)))
         print_scores(job.image.path, scored, mapping)
-    crs = None if source.crs is None else source.crs.to_wkt()
-    write_text(made["layers"], layers_qlr(made["layers"].stem, _layers(job, network), crs))
+    write_text(made["layers"], definition(job, source, mapping))
     view = folder / job.view.name
     overviews = made["classes"].suffix != ".png"
     write_view(view, scratch, mapping, areas, ground, far, overviews=overviews)
@@ -208,18 +196,3 @@ def _write(
         with atomic_path(job.files[kind]) as final:
             made[kind].replace(final)
     return job.prediction(areas, ground.basis, far)
-
-
-def _layers(job: Job, network: Model) -> list[Layer]:
-    """What QGIS opens of a map at once: the classes over the image, the rest at hand."""
-    mapping, files = network.mapping, job.files
-    layers = [
-        Layer("confidence", files["confidence"].name, confidence_qml(mapping.num_classes), False),
-        Layer("classes", files["classes"].name, classes_qml(mapping), True),
-    ]
-    if "polygons" in files:
-        source = f"{files['polygons'].name}|layername=classes"
-        layers.insert(0, Layer("polygons", source, polygons_qml(mapping), False))
-    if job.image.mosaic is None:
-        layers.append(Layer("image", job.image.path_from(files["layers"].parent), None, True))
-    return layers

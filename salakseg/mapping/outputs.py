@@ -61,6 +61,11 @@ def make_tags(
     return tags if far is None else tags | {"FAR": f"{far}"}
 
 
+def made_by(tags: dict[str, str]) -> str:
+    """What tables say of that."""
+    return f"{tags['TIFFTAG_SOFTWARE']}, {tags['MODEL']} {tags['MODEL_SHA256'][:12]}"
+
+
 def _users_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
     """Of what was predicted as each class, how much was right; None where nothing was."""
     predicted = confusion.sum(0)

@@ -14,6 +14,7 @@ from salakseg.console import console
 from salakseg.data.image_doctor import LARGEST_PATCH
 from salakseg.data.layout import LAYOUT, georeference, read_layout
 from salakseg.data.patch_names import PATCH_NAME, PatchName, understood
+from salakseg.data.problems import plural
 from salakseg.errors import InputError
 from salakseg.imagery.place import place_of
 from salakseg.imagery.raster import ImageSource, Pixels, image_size, open_image, quiet_gdal
@@ -97,7 +98,8 @@ def put_together(folder: Path, paths: list[Path]) -> dict[str, Mosaic] | None:
                     "not pixels; its images are mapped one by one"
                 )
                 return None
-            console.print(f"{folder}: by their names, {len(patches)} images are patches of {base}")
+            count = plural(len(patches), "image is a patch", "images are patches")
+            console.print(f"{folder}: by their names, {count} of {base}")
         if own is not None:
             placed[base], first[base] = own
         else:

@@ -30,6 +30,7 @@ from salakseg.mapping.scratch import read_raw
 from salakseg.mapping.sieve import sieve
 from salakseg.mapping.styles import polygons_qml
 
+LAYER = "classes"
 BLOCK = 1024
 MIN_PIXELS = 100
 # A class that the sieve changes by less is not spoken of.
@@ -257,10 +258,10 @@ class _Layer:
         }
         shapes = polygons(found, self._corners_across, self._transform, self._off)
         write_layer(
-            self._path, "classes", "Polygon", shapes, columns, self._crs, self._tags, self._begun
+            self._path, LAYER, "Polygon", shapes, columns, self._crs, self._tags, self._begun
         )
         self._begun = True
 
     def finish(self) -> None:
         """Give the layer its style, in the table where QGIS looks for it."""
-        write_style(self._path, "classes", polygons_qml(self._mapping))
+        write_style(self._path, LAYER, polygons_qml(self._mapping))

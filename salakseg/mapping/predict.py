@@ -9,7 +9,8 @@ all maps in the folder, `index.html`, a page, with its pictures in `field_view/`
 `index.vrt`.
 
 Here are the checks, the order of the images and what is said of all. `jobs` knows the files of a
-map, `one_map` makes one, and `classify` is what pushes an image through the network.
+map, `one_map` makes one, `parts` what can be made again of it, and `classify` is what pushes an
+image through the network.
 """
 
 import time
@@ -26,6 +27,7 @@ from rasterio.errors import RasterioError
 
 from salakseg.classes import read_class_mapping
 from salakseg.console import console
+from salakseg.data.problems import plural
 from salakseg.device import out_of_memory_is, select_device
 from salakseg.distributed import alone, from_first, is_first, joined, was_restarted
 from salakseg.errors import InputError, WorkError
@@ -47,8 +49,11 @@ from salakseg.mapping.jobs import (
     job_of,
     made_at,
     made_since,
+    mapped,
 )
 from salakseg.mapping.one_map import make_map
+from salakseg.mapping.parts import make_parts_again
+from salakseg.mapping.polygon_files import checked_format
 from salakseg.mapping.resample import checked_resolution
 from salakseg.mapping.viewer import write_page
 from salakseg.mapping.zones import read_zones
@@ -81,6 +86,7 @@ def predict(
     zones_layer: str | None = None,
     probabilities: bool = False,
     polygons: bool = False,
+    polygon_format: str | None = None,
     min_area: float | None = None,
     simplify: float | None = None,
     compare: Path | str | None = None,
@@ -117,10 +123,13 @@ def predict(
             are known; "own": the image's; or metres a pixel. The map is on the image's grid anyway.
         gsd: metres on the ground a pixel, for images without CRS.
         tta: average over eight turns and mirror images of each tile, at eight times the cost.
-        zones: vector layer of polygons; the areas are given for each of them as well.
+        zones: vector layer of polygons; the areas are given for each of them as well. Of a map that
+            is there without these areas, or with those of other zones, they are made from it.
         zone_field, zones_layer: its column with their names, and the layer; None: see `read_zones`.
         probabilities: write those of all classes as well, a band each.
-        polygons: write a GeoPackage of the classes' areas as well, see `mapping.polygons`.
+        polygons: write the classes' areas as a vector layer as well, see `mapping.polygons`. Of a
+            map that is there without them, or with those of other options, likewise.
+        polygon_format: "gpkg" (GeoPackage, as None), "fgb" (FlatGeobuf) or "parquet" (GeoParquet).
         min_area: specks of less are given to their neighbours in the polygons: m², or pixels where
             the pixels' size is not known; None: of `MIN_PIXELS` pixels.
         simplify: by how many metres, or pixels, the polygons' outlines may be off, neighbours'
@@ -160,6 +169,7 @@ def predict(
         zones=None if zones is None else read_zones(Path(zones), zone_field, zones_layer),
         probabilities=probabilities,
         polygons=polygons,
+        polygon_format=checked_format(polygon_format),
         min_area=min_area,
         simplify=simplify,
     )
@@ -174,6 +184,10 @@ def predict(
         raise InputError(f"--simplify {simplify}: must be metres, 0 or more")
     if simplify is not None and not polygons:
         raise InputError(f"--simplify {simplify:g}: there are no --polygons whose it could be")
+    if polygon_format is not None and not polygons:
+        raise InputError(
+            f"--polygon-format {polygon_format}: there are no --polygons whose it could be"
+        )
     require_white_level(white_level)
     require_different_names(inputs)
     masks = {} if compare is None else find_masks(Path(compare), inputs)
@@ -211,6 +225,7 @@ def predict(
 
     def one_map(job: Job, title: str) -> Prediction:
         path = job.image.path
+        known = None if overwrite else ask(partial(mapped, job))
         try:
             with (
                 out_of_memory_is(f"{path}: use a smaller --batch-size, or --device cpu"),
@@ -218,6 +233,9 @@ def predict(
                     job.image, nodata, options.bands, skip_unreadable, level, network.band_set
                 ) as source,
             ):
+                if known is not None:  # without parts that are asked for
+                    again = partial(make_parts_again, job, source, network, options, known)
+                    return ask(again)
                 return make_map(job, source, network, options, title, told)
         except WRITE_ERRORS as error:
             raise WorkError(f"{path}: its map could not be written ({error})") from error
@@ -263,7 +281,8 @@ def predict(
                 if len(jobs) > 1:
                     console.print(f"{path} → {done[path].classes}")
             if elsewhere and not waiting:
-                console.print(f"{len(elsewhere)} images are with other processes: waiting for them")
+                count = plural(len(elsewhere), "image is", "images are")
+                console.print(f"{count} with other processes: waiting")
             left, waiting = elsewhere, bool(elsewhere)
             if waiting:
                 time.sleep(LOOK_AGAIN)

@@ -68,8 +68,9 @@ def measure_zones(
     partly = int(((covered > 0) & (covered < WHOLE)).sum())
     if outside or partly:
         console.print(
-            f"{zones.path}: of {plural(len(found), 'zone')} {outside} hold no pixel of "
-            f"{source.path}, {partly} are mapped in part only (column covered)"
+            f"{zones.path}: of {plural(len(found), 'zone')} {plural(outside, 'holds', 'hold')} no "
+            f"pixel of {source.path}, {plural(partly, 'is', 'are')} mapped in part only (column "
+            "covered)"
         )
     return found, covered
 

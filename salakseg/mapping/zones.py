@@ -1,7 +1,10 @@
 """The zones that areas are given for: a layer of polygons, read, named and put on an image."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,13 @@ class Zones:
     layers: Column | None
     geometries: NDArray[np.object_]
     crs: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all of it but the path."""
+        layers = None if self.layers is None else self.layers.tolist()
+        told = json.dumps([self.names.tolist(), self.fids.tolist(), layers, self.crs])
+        return sha256(told.encode() + b"".join(shapely.to_wkb(self.geometries))).hexdigest()
 
 
 def read_zones(path: Path, field: str | None = None, layer: str | None = None) -> Zones:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from salakseg.console import console, progress
+from salakseg.data.problems import plural
 from salakseg.errors import InputError
 from salakseg.files import format_bytes, lock_folder, require_folder
 from salakseg.metrics import scores
@@ -87,13 +88,14 @@ def checkpoints(
             console.print("Nothing to remove")
             return files
         size = format_bytes(sum(path.stat().st_size for path in going))
+        count = plural(len(going), "file")
         console.print(f"To remove: {', '.join(path.name for path in going)}")
-        if not yes and not _agreed(f"Remove these {len(going)} files ({size})? [y/N] "):
+        if not yes and not _agreed(f"Remove {count} ({size})? [y/N] "):
             console.print("Nothing removed")
             return files
         for path in going:
             path.unlink(missing_ok=True)
-        console.print(f"Removed {len(going)} files, {size}")
+        console.print(f"Removed {count}, {size}")
         return [file for file in files if file.path not in going]
 
 

@@ -43,3 +43,18 @@ def answer(plan: Plan, of: Callable[[dict[str, Any]], str]) -> Path:
     path = plan.folder / "reference.csv"
     path.write_text("\n".join(["id,reference", *rows]) + "\n", encoding="utf-8")
     return path
+
+
+# What is on the ground
+TRUTH = np.where(labels_of(seed=5) == 255, 1, labels_of(seed=5))
+
+
+def mapped(share: float = 0.8) -> NDArray[np.uint8]:
+    """A map that is right in this share of its pixels."""
+    right = np.random.default_rng(7).random(TRUTH.shape) < share
+    return np.where(labels_of() == 255, 255, np.where(right, TRUTH, labels_of())).astype(np.uint8)
+
+
+def true_name(one: dict[str, Any]) -> str:
+    """What is on the ground at a point."""
+    return NAMES[TRUTH[one["row"], one["column"]]]

@@ -10,10 +10,8 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
-from PIL import Image
 from rasterio.transform import from_origin
 
-from salakseg.assessment import class_maps
 from salakseg.assessment import plan as module
 from salakseg.assessment.plan import assess_plan
 from salakseg.errors import InputError
@@ -61,20 +59,6 @@ def test_a_plan_is_a_folder_that_tells_the_interpreter_nothing_of_the_map(tmp_pa
     assert len(list(Path("a/chips").glob("*.jpg"))) == 120
 
 
-def test_the_chips_show_the_pixel_in_their_middle(tmp_path: Path) -> None:
-    labels = np.zeros((400, 400), np.uint8)
-    labels[:, 200:] = 1
-    plan = assess_plan([class_map(tmp_path / "field", labels)], points=20, least=2)
-    for one in plan.content["sample"]:
-        with Image.open(f"assessment/chips/{one['id']}.jpg") as chip:
-            assert chip.size[0] == 774 and chip.size[1] > 387
-            for middle in (193, 387 + 193):
-                near_border = abs(one["column"] - 199.5) < 8
-                assert (
-                    near_border or abs(chip.getpixel((middle, 193))[0] - 20 - 60 * one["class"]) < 9
-                )
-
-
 def test_the_same_call_gives_the_same_points_and_another_seed_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,27 +69,6 @@ def test_the_same_call_gives_the_same_points_and_another_seed_others(
     assert Path("a/plan.json").read_bytes() == Path("b/plan.json").read_bytes()
     other = assess_plan([path], points=100, seed=1, out="c").content
     assert other["sample"] != first["sample"] and other["id"] != first["id"]
-
-
-def test_several_maps_are_one_population(tmp_path: Path) -> None:
-    (tmp_path / "maps").mkdir()
-    class_map(tmp_path / "maps" / "a", labels_of())
-    far = {"transform": from_origin(500_000, 9e6, 0.2, 0.2)}
-    class_map(tmp_path / "maps" / "b", labels_of(seed=1), **far)
-    plan = assess_plan([tmp_path / "maps"], points=300)
-    assert [one["name"] for one in plan.content["maps"]] == ["a", "b"]
-    # Pixels of 20 cm are four times as large as those of 10.
-    of_map = np.bincount([one["map"] for one in plan.content["sample"]])
-    assert of_map[1] / 300 == pytest.approx(0.8, abs=0.06)
-    assert plan.areas is not None
-    pixels = (labels_of() < 3).sum() * 0.01 + (labels_of(seed=1) < 3).sum() * 0.04
-    assert plan.areas.sum() == pytest.approx(pixels, rel=2e-3)
-
-
-def test_maps_that_overlap_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    maps = [class_map(tmp_path / name, labels_of()) for name in "ab"]
-    assess_plan(maps, points=100)
-    assert "overlap: ground that both show counts twice" in capsys.readouterr().out
 
 
 def test_in_degrees_a_points_chance_goes_by_its_ground(tmp_path: Path) -> None:
@@ -207,13 +170,6 @@ def test_what_is_refused_is_said_in_a_line(tmp_path: Path) -> None:
     refused("its image .* is not there; say --image FILE", field)
 
 
-def test_an_image_may_be_given(tmp_path: Path) -> None:
-    field = class_map(tmp_path / "field", labels_of())
-    (tmp_path / "there").mkdir()
-    (tmp_path / "field.tif").rename(tmp_path / "there" / "field.tif")
-    assess_plan([field], points=20, least=2, image=[tmp_path / "there"])
-
-
 def test_answers_are_not_overwritten(tmp_path: Path) -> None:
     field = class_map(tmp_path / "field", labels_of())
     plan = assess_plan([field], points=100)
@@ -272,21 +228,3 @@ def test_real_imagery(brightest_file: Path, tmp_path: Path, name: str) -> None:
     else:
         assert plan.areas is not None
         np.testing.assert_allclose(plan.areas, result.square_metres, atol=1e-3)
-
-
-def test_a_folder_of_patches_has_chips(brightest_file: Path, tmp_path: Path) -> None:
-    image, _ = coloured(128, 128)
-    (tmp_path / "flight" / "images").mkdir(parents=True)
-    for row in range(2):
-        for column in range(2):
-            part = image[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
-            png(tmp_path / "flight" / "images" / f"DJI_1_patch_{row:03d}_{column:03d}", part)
-    predict([tmp_path / "flight"], model=brightest_file, out=tmp_path / "maps")
-    plan = assess_plan([tmp_path / "maps"], points=30, least=5)
-    assert len(list(Path("assessment/chips").glob("*.jpg"))) == len(plan.ids) == 30
-
-
-def test_a_damaged_map_is_a_line(tmp_path: Path) -> None:
-    (tmp_path / "x_classes.tif").write_bytes(b"II*\0 nothing")
-    with pytest.raises(InputError, match="the map cannot be read"):
-        class_maps.find_class_maps([tmp_path / "x_classes.tif"])

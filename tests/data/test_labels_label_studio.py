@@ -77,7 +77,7 @@ def test_the_last_annotation_counts_and_skipped_ones_do_not(
     several["annotations"][2]["was_cancelled"] = True
     (one,) = read(write_json(tmp_path / "e.json", [several]))
     assert (drawn(one.shapes) == 0).sum() == 24
-    assert "1 images have several annotations" in " ".join(capsys.readouterr().out.split())
+    assert "1 image has several annotations" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

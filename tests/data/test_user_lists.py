@@ -48,7 +48,7 @@ def test_split_file_may_name_more_than_there_is(data: Path) -> None:
     roles = dict.fromkeys(PHOTOS, "train") | {PHOTOS[0]: "val", "elsewhere": "val"}
     index(data, num_workers=1, split_file=save_split(data, roles))
     assert "elsewhere" in set(problems()["file"])
-    with pytest.raises(InputError, match=r"none of its 1 base images.*names like tile1"):
+    with pytest.raises(InputError, match=r"none of its 1 base image is.*names like tile1"):
         index(data, num_workers=1, split_file=save_split(data, {"tile1_part001.jpg": "val"}))
     with pytest.raises(InputError, match="needs the columns base_image and split"):
         index(data, num_workers=1, split_file=save_split(data, roles, "photo;split"))

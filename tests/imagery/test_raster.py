@@ -4,7 +4,6 @@ import ctypes
 import struct
 import sys
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -387,26 +386,6 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
             pass
 
 
-def test_a_tiff_that_was_cut_short_is_said_to_be_damaged(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "field.tif", random_bands(3), blockysize=5)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with open_image(path) as source:
-        source.read(0, 0, 10, WIDTH)
-        with pytest.raises(InputError, match=r"field\.tif: rows 60 to 69 cannot be read"):
-            source.read(60, 0, 10, WIDTH)
-
-
-def test_a_vrt_whose_parts_are_gone_is_not_called_damaged(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "part.tif", random_bands(3))
-    rasterio.shutil.copy(tmp_path / "part.tif", tmp_path / "field.vrt", driver="VRT")
-    (tmp_path / "part.tif").unlink()
-    with (
-        open_image(tmp_path / "field.vrt") as source,
-        pytest.raises(InputError, match=r"field\.vrt: .*part\.tif: No such file.* it is made of"),
-    ):
-        source.read(0, 0, 9, 9)
-
-
 def test_a_container_of_images_is_no_image(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", random_bands(3))
     path = tmp_path / "maps.gpkg"
@@ -596,17 +575,6 @@ def test_gdal_keeps_megabytes_of_blocks() -> None:
         assert cache() == GDAL_CACHE_BYTES == 128 << 20
 
 
-def test_two_threads_may_read_one_image(tmp_path: Path) -> None:
-    bands = np.random.default_rng(0).integers(0, 256, (3, 600, 600)).astype(np.uint8)
-    path = write_tiff(tmp_path / "field.tif", bands, compress="deflate", blockysize=8)
-    with open_image(path) as source, ThreadPoolExecutor(4) as readers:
-        rows = [row % 560 for row in range(0, 4000, 37)]
-        for row, (image, _) in zip(
-            rows, readers.map(lambda row: source.read(row, 5, 40, 500), rows), strict=True
-        ):
-            np.testing.assert_array_equal(image, np.moveaxis(bands, 0, 2)[row : row + 40, 5:505])
-
-
 def test_a_cog_has_the_same_pixels_and_overviews(tmp_path: Path) -> None:
     labels = np.kron(np.random.default_rng(0).integers(0, 3, (1, 40, 40)), np.ones((30, 30)))
     scratch = write_tiff(tmp_path / "scratch.tif", labels.astype("uint8"), nodata=255)
@@ -641,31 +609,6 @@ def test_bands_that_are_not_there(tmp_path: Path, bands: tuple[int, ...], messag
     path = write_tiff(tmp_path / "field.tif", random_bands(5))
     with pytest.raises(InputError, match=message), open_image(path, bands=bands):
         pass
-
-
-def test_unreadable_blocks_can_be_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bands = random_bands(3)
-    path = write_tiff(
-        tmp_path / "field.tif", bands, tiled=True, blockxsize=32, blockysize=16, compress="deflate",
-        interleave="pixel",
-    )  # fmt: skip
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])
-    with open_image(path) as source, pytest.raises(InputError, match="--skip-unreadable"):
-        source.read(0, 0, HEIGHT, WIDTH)
-    with open_image(path, skip_unreadable=True) as source:
-        image, valid = source.read(0, 0, HEIGHT, WIDTH)
-        part, part_valid = source.read(20, 10, 45, 60)
-    assert 0.4 < valid.mean() < 0.8
-    np.testing.assert_array_equal(image, np.moveaxis(bands, 0, 2) * valid[..., None])
-    np.testing.assert_array_equal(part, image[20:65, 10:70])
-    np.testing.assert_array_equal(part_valid, valid[20:65, 10:70])
-    # Each block once, whatever window met it.
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(set(lines)) > 1
-    assert "cannot be read and is left out" in lines[0]
 
 
 @pytest.mark.parametrize("placed", [False, True])

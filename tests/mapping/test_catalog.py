@@ -150,7 +150,8 @@ def test_the_catalog_has_a_row_a_map(brightest_file: Path, tmp_path: Path) -> No
     }
     assert set(row["files"].split("; ")) == there
     photos = ("_classes.png", "_confidence.png", "_errors.png")
-    assert {f"field{ending}" for ending in FILES if ending not in photos} == there
+    other = ("_polygons.fgb", "_polygons.parquet")
+    assert {f"field{ending}" for ending in FILES if ending not in (*photos, *other)} == there
     row = found["2023_classes.png"]
     assert row["image"] == "../2023.png"
     assert row["crs"] == row["west"] == row["red_m2"] == row["pixel_m"] == ""

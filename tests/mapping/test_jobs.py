@@ -33,10 +33,13 @@ def test_a_killed_mapping_of_many_goes_on_with_those_that_are_left(
     first = (out / "a_classes.png").stat().st_mtime_ns
     capsys.readouterr()
     results = predict([tmp_path], model=brightest_file, out=out)
-    assert "1 of 3 images are mapped already" in capsys.readouterr().out
+    assert "left as they are: 1 of 3 images" in capsys.readouterr().out
     assert [result.pixels.sum() for result in results] == [1600] * 3
     assert (out / "a_classes.png").stat().st_mtime_ns == first
     with pytest.raises(InputError, match=r"a_classes\.png: exists already.*--overwrite"):
         predict([tmp_path], model=brightest_file, out=out)
     with pytest.raises(InputError, match=r"a_classes\.png: exists already; --overwrite"):
         predict([tmp_path], model=brightest_file, out=out, tta=True)
+
+
+# One after the other; pixels, or metres of ten.

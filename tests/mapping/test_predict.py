@@ -181,6 +181,7 @@ def test_a_local_crs_has_areas_in_its_plane(brightest_file: Path, tmp_path: Path
         ({"gsd": float("inf")}, "^--gsd inf: must be metres a pixel"),
         ({"min_area": 3}, "^--min-area 3: there are no --polygons whose it could be"),
         ({"simplify": 3}, "^--simplify 3: there are no --polygons whose it could be"),
+        ({"polygon_format": "fgb"}, "^--polygon-format fgb: there are no --polygons whose"),
         ({"simplify": -1, "polygons": True}, "^--simplify -1: must be metres, 0 or more"),
     ],
 )
@@ -333,7 +334,7 @@ def test_processes_share_the_images_out_and_all_know_all_of_them(
         process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
         assert process.stdout is not None
         lines = [next(process.stdout)]
-        while "1 images are with other processes" not in lines[-1]:
+        while "1 image is with other processes: waiting" not in lines[-1]:
             lines.append(next(process.stdout))
         assert not (Path("plain") / alone[1].classes.name).exists()
     rest = process.communicate()[0]

@@ -88,13 +88,13 @@ application = QgsApplication([], False)
 application.initQgis()
 start = sys.argv[1]
 found = {"parts": [part.name() for part in
-                   QgsProviderRegistry.instance().querySublayers(start + "_polygons.gpkg")]}
-for kind in sys.argv[2:]:
+                   QgsProviderRegistry.instance().querySublayers(sys.argv[2])]}
+for kind in sys.argv[3:]:
     layer = QgsRasterLayer(f"{start}_{kind}", kind)
     legend = [item[0] for item in layer.legendSymbologyItems()]
     nodata = layer.dataProvider().sourceNoDataValue(1)
     found[kind] = [layer.renderer().type(), layer.bandName(1), nodata, legend]
-layer = QgsVectorLayer(start + "_polygons.gpkg", "polygons", "ogr")
+layer = QgsVectorLayer(sys.argv[2], "polygons", "ogr")
 found["polygons"] = [[item.label(), item.symbol().color().getRgb()[:3]]
                      for item in layer.renderer().legendSymbolItems()]
 layer = QgsVectorLayer(start + "_areas.csv", "areas", "ogr")
@@ -118,10 +118,10 @@ def has_qgis() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def opened(start: Path, *rasters: str) -> dict[str, Any]:
+def opened(start: Path, polygons: Path, *rasters: str) -> dict[str, Any]:
     """What QGIS makes of the files of a map by opening them and nothing else."""
     done = subprocess.run(
-        [QGIS_PYTHON, "-c", OPEN, start, *rasters],
+        [QGIS_PYTHON, "-c", OPEN, start, polygons, *rasters],
         capture_output=True,
         text=True,
         # A profile of its own: none of the user's settings.
@@ -132,9 +132,9 @@ def opened(start: Path, *rasters: str) -> dict[str, Any]:
     return json.loads(done.stdout.partition("FOUND ")[2])
 
 
-@pytest.mark.parametrize("suffix", ["tif", "png"])
+@pytest.mark.parametrize(("suffix", "form"), [("tif", "gpkg"), ("png", "gpkg"), ("tif", "fgb")])
 def test_qgis_shows_classes_polygons_and_tables_as_they_are(
-    brightest_file: Path, tmp_path: Path, suffix: str
+    brightest_file: Path, tmp_path: Path, suffix: str, form: str
 ) -> None:
     if not has_qgis():
         pytest.skip("needs QGIS in the system's Python")
@@ -142,9 +142,12 @@ def test_qgis_shows_classes_polygons_and_tables_as_they_are(
     path = png(tmp_path / "field", image)
     if suffix == "tif":
         path = write_tiff(tmp_path / "field.tif", np.moveaxis(image, 2, 0))
-    predict([path], model=brightest_file, out=tmp_path / "maps", polygons=True, min_area=0)
+    options: dict[str, Any] = {"polygons": True, "min_area": 0, "polygon_format": form}
+    predict([path], model=brightest_file, out=tmp_path / "maps", **options)
     before = sorted(file.name for file in (tmp_path / "maps").iterdir())
-    found = opened(tmp_path / "maps" / "field", f"classes.{suffix}", f"confidence.{suffix}")
+    start = tmp_path / "maps" / "field"
+    polygons = start.with_name(f"field_polygons.{form}")
+    found = opened(start, polygons, f"classes.{suffix}", f"confidence.{suffix}")
     assert found["parts"] == ["classes"]
     assert found[f"classes.{suffix}"] == ["paletted", "Band 1", 255, MAPPING.names]
     kind, band, nodata, legend = found[f"confidence.{suffix}"]

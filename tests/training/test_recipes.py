@@ -133,7 +133,7 @@ def test_see_what_is_there() -> None:
     assert "latest_checkpoint.pth" in run(*listing)
     run(*cleaning, answer="n\n")
     assert Path("checkpoints/checkpoint_4.pth").exists()
-    assert "Remove these 1 files" in run(*cleaning, answer="y\n")
+    assert "Remove 1 file" in run(*cleaning, answer="y\n")
     left = {path.name for path in Path("checkpoints").glob("*.pth")}
     assert left == {
         *("best_model.pth", "best_model_D.pth", "final_model.pth", "final_model_D.pth"),

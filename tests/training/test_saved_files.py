@@ -79,7 +79,7 @@ def test_the_clean_up_asks(
 
     monkeypatch.setattr("builtins.input", ask)
     files = checkpoints(tmp_path, clean=True)
-    assert "Remove these 2 files" in questions[0]
+    assert "Remove 2 files" in questions[0]
     assert names(tmp_path) - {".lock"} == (before - going if removes else before)
     assert all(file.path.exists() for file in files)
 
