@@ -8,6 +8,7 @@ nothing else; that names and defaults are those of the functions is held by a te
 import inspect
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typer.core import TyperCommand
 
 import salakseg
 from salakseg.errors import ElsewhereError, InputError, WorkError
-from salakseg.signals import Stop, ignore_stops, on_stop
+from salakseg.signals import Stop, ignore_stops, on_stop, stopping
 from salakseg.training.options import MACHINE, Options, abouts
 
 app = typer.Typer(
@@ -597,7 +598,10 @@ def evaluate(
 )
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="Images, folders or patterns (*.tif).")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE", help="Images, folders or patterns (*.tif); s3://, https://, … too."
+        ),
     ],
     model: Annotated[
         Path, typer.Option(help="Model file, ONNX file of export, or its name in checkpoints/.")
@@ -706,7 +710,7 @@ def predict(
     a page of all maps that opens in a browser, offline.
     """
     salakseg.predict(
-        [Path(image) for image in images],
+        images,
         model=model,
         out=out,
         overlap=overlap,
@@ -873,9 +877,10 @@ def assess_plan(
     zone_field: ZoneField = None,
     zones_layer: ZonesLayer = None,
     image: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Image of a map, or their folder; may be given again. [default: as the map says]",
+            help="Image of a map, or their folder, or a URL; may be given again. [default: as "
+            "the map says]",
             rich_help_panel=MORE,
         ),
     ] = None,
@@ -979,6 +984,9 @@ def demo(
     salakseg.demo(out, only_data=only_data, open_=open_, num_steps=num_steps)
 
 
+# Of click, which typer needs, or has inside.
+UsageError: Any = typer.BadParameter.__base__
+SECONDS_TO_SAY_IT = 30.0
 # What several processes share out.
 SHARED = ("train", "eval", "predict", "suggest")
 
@@ -993,7 +1001,7 @@ def before_a_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """What holds for every command; `main` sees to --verbose."""
-    if context.invoked_subcommand not in SHARED and os.environ.get("RANK", "0") != "0":
+    if context.invoked_subcommand not in SHARED and not _is_first():
         raise typer.Exit  # of the processes of a torchrun the first one does it
     if version:
         typer.echo(salakseg.__version__)
@@ -1015,10 +1023,20 @@ def main(arguments: list[str] | None = None) -> Any:
         # Windows pipes default to a code page that has no ✓ and no class names beyond it.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    stopping.clear()
     try:
         with on_stop(_Stopping()):
-            app(words, standalone_mode=True)
+            sys.exit(app(words, standalone_mode=False))
+    except UsageError as error:
+        _leave_it_to_the_first()
+        error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _say("Aborted!")
+        sys.exit(1)
     except InputError as error:
+        if not error.of_one:
+            _leave_it_to_the_first()
         sys.exit(_fail(error, 2, verbose))
     except WorkError as error:
         sys.exit(_fail(error, 1, verbose))
@@ -1055,8 +1073,24 @@ class _Stopping:
         if self.asked:
             os._exit(130)
         self.asked = True
-        _say("Stopping (once more: at once) …")
+        stopping.set()
+        if _is_first():
+            _say("Stopping (once more: at once) …")
         raise Stop
+
+
+def _is_first() -> bool:
+    """Whether this is the process of a torchrun that speaks, or no other is there."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _leave_it_to_the_first() -> None:
+    """Do not say what each process of a torchrun finds wrong with the same command line; nor end
+    before the first one has said it, since torchrun ends all when one does."""
+    if not _is_first():
+        with suppress(KeyboardInterrupt):
+            time.sleep(SECONDS_TO_SAY_IT)
+        os._exit(2)
 
 
 def _fail(error: Exception, code: int, verbose: bool) -> int:

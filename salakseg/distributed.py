@@ -101,6 +101,8 @@ def joined() -> Iterator[None]:
     except Exception as error:
         if not _tell(number):
             raise ElsewhereError(2 if isinstance(error, InputError) else 1) from error
+        if isinstance(error, InputError):
+            error.of_one = True
         raise
     finally:
         _store, console.quiet = None, quiet

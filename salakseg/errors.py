@@ -2,7 +2,13 @@
 
 
 class InputError(ValueError):
-    """The data, a file or an option is wrong: names it and says what to do. Exit code 2."""
+    """The data, a file or an option is wrong: names it and says what to do. Exit code 2.
+
+    Attributes:
+        of_one: of several processes that were connected this one alone has it to tell.
+    """
+
+    of_one = False
 
 
 class WorkError(RuntimeError):

@@ -13,6 +13,7 @@ Imports nothing heavy: the command line and worker processes start with it.
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
 STOPS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 # `timeout`, `srun` and shells send the same signal to the process and to its group: one is meant.
 SECONDS_OF_ONE = 0.5
+# For threads that wait for something else: nobody waits for them any more.
+stopping = threading.Event()
 
 
 class Stop(KeyboardInterrupt):

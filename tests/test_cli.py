@@ -25,6 +25,7 @@ from salakseg import cli
 from salakseg.cli import app, main
 from salakseg.training.options import abouts
 from tests.conftest import SAMPLES
+from tests.processes import started
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -316,3 +317,23 @@ def test_what_is_not_shared_out_is_done_by_the_first_process(
         with pytest.raises(SystemExit) as ended:
             cli.main(["--version"])
         assert ended.value.code == 0 and capsys.readouterr().out.strip() == said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--no-such"], "Error: No such option: --no-such"),
+        (["--shards-dir"], "Error: Option '--shards-dir' requires an argument."),
+        (["--batch-size", "x"], "Error: --batch-size x: must be auto or a number from 1"),
+    ],
+)
+def test_of_several_processes_one_says_what_is_wrong_with_the_options(
+    words: list[str], message: str
+) -> None:
+    # The later one would be first to say it, and waits to be ended, as torchrun does.
+    first, later = started(2, "-m", "salakseg", "train", *words)
+    said = first.communicate(timeout=180)[0]
+    assert first.returncode == 2 and said.count("Error: ") == 1 and message in said
+    assert later.poll() is None
+    later.terminate()
+    assert later.communicate(timeout=60)[0] == ""

@@ -20,7 +20,7 @@ FLOORS = (
     ("grey_masks",),
     ("mask_meaning",),
     ("masks",),
-    ("files",),
+    ("files", "bucket"),
     ("distributed",),
     ("metrics", "console", "signals"),
     ("errors", "version"),

@@ -49,7 +49,7 @@ LATENCY, RATE = 0.05, 25e6  # seconds, bytes a second
 SERVE = """
 import sys, time
 from pathlib import Path
-from tests.data.servers import http_server
+from tests.servers import http_server
 with http_server(Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])) as server:
     print(server.url, flush=True)
     sys.stdin.read()

@@ -15,6 +15,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.bands import checked_bands
 from salakseg.imagery.drawing import Picture, scale_bar
 from salakseg.imagery.raster import ImageSource
+from salakseg.imagery.remote import RemoteImage
 from salakseg.mapping.inputs import Input, find_inputs, open_input
 
 # Pixels of the image along a side of both parts, odd, so that one is in the middle; and a part's
@@ -27,7 +28,7 @@ BEYOND = 128  # grey: not in the image
 QUALITY = 88
 
 
-def find_images(maps: Sequence[ClassMap], given: Sequence[Path]) -> list[Input]:
+def find_images(maps: Sequence[ClassMap], given: Sequence[Path | str]) -> list[Input]:
     """The image of each map: of those given that of its name, else the one that it tells of.
 
     Raises:
@@ -49,7 +50,7 @@ def _told(one: ClassMap) -> Input:
     path = one.image
     if path is None:
         raise InputError(f"{one.path}: does not tell of which image it is; say --image FILE")
-    if path.is_file():
+    if isinstance(path, RemoteImage) or path.is_file():
         return Input(path, path.stem)
     # Of patches that were put together, no file has this path.
     if path.parent.is_dir():

@@ -24,6 +24,7 @@ from salakseg.errors import InputError
 from salakseg.imagery.place import place_of
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, Pixels, quiet_gdal
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
+from salakseg.imagery.remote import ImagePath, local, remote_images
 from salakseg.mapping.areas import Ground, ReadLabels, count_labels, ground_of
 from salakseg.mapping.outputs import classes_of
 
@@ -52,9 +53,12 @@ class ClassMap:
     tags: dict[str, str]
 
     @property
-    def image(self) -> Path | None:
+    def image(self) -> ImagePath | None:
         """The image that it is of, by its tags; whether it is still there is another matter."""
-        return self.path.parent / self.tags["IMAGE"] if "IMAGE" in self.tags else None
+        if "IMAGE" not in self.tags:
+            return None
+        remote = remote_images(self.tags["IMAGE"])
+        return remote[0] if remote else self.path.parent / self.tags["IMAGE"]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -98,9 +102,11 @@ class ClassMap:
         image = self.image
         if ground.areas is None and image is not None and image.suffix.lower() in PHOTO_SUFFIXES:
             size = self.source.height, self.source.width
-            photo = ImageSource(image, *size, self.source.crs, self.source.transform, _no_pixels)
+            place = self.source.crs, self.source.transform
             if image.exists():
-                ground = ground_of(photo, gsd, is_photo=True)
+                with local(image) as copy:
+                    photo = ImageSource(copy, *size, *place, _no_pixels)
+                    ground = ground_of(photo, gsd, is_photo=True)
         return ground
 
 

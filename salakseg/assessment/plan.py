@@ -99,7 +99,7 @@ def assess_plan(
             raise InputError(f"{name} {value}: there is no --zones whose it could be")
     _require_free(out, overwrite)
     found = find_class_maps([Path(one) for one in maps])
-    images = find_images(found, [Path(one) for one in image])
+    images = find_images(found, image)
     layer = None if zones is None else read_zones(Path(zones), zone_field, zones_layer)
     placed = [] if layer is None else [place_zones(layer, one.source) for one in found]
     population = measured(found, gsd)

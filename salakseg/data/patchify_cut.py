@@ -183,7 +183,7 @@ def _place_of(image: ImageSource, gsd: float | None, done: Cut) -> tuple[str, st
     elif gsd is not None:
         metres, done.sized_by = gsd, "gsd"
     elif image.transform is None and not image.gcps[0]:
-        metres, done.why = ground_sampling(image.path, image.width, image.height)
+        metres, done.why = ground_sampling(image.file, image.width, image.height)
         done.sized_by = "metadata" if metres else ""
     else:
         done.why = "it has no CRS, or none in which a pixel's size is known"

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salakseg.bucket import NO_RANGES, Bucket
 from salakseg.data.block_cache import Block, BlockCache
-from salakseg.data.bucket import Bucket
 from salakseg.data.local_tars import OpenFiles
 from salakseg.data.order import WINDOW_BYTES, blocks_of
 from salakseg.errors import InputError, WorkError
@@ -238,10 +238,7 @@ class RemoteTars:
                     return
         where = self._bucket.shown(shard)
         if len(content) > self._size(number):
-            raise InputError(
-                f"{where}: the server sends whole files only, no ranges of them; take one that "
-                "does (nginx, Apache, Caddy, any object store)"
-            )
+            raise InputError(f"{where}: {NO_RANGES}")
         raise InputError(
             f"{where}: is not what manifest.json says; upload what salakseg shard wrote again, "
             "and start anew"

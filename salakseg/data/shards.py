@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salakseg.band_set import BandSet
+from salakseg.bucket import Bucket, is_url
 from salakseg.classes import ClassMapping
-from salakseg.data.bucket import Bucket, is_url
 from salakseg.data.remote_tars import RemoteTars
 from salakseg.errors import InputError
 from salakseg.files import require_folder

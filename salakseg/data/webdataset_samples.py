@@ -11,7 +11,7 @@ import webdataset as wds
 from torch import Tensor
 from webdataset.gopen import gopen_schemes
 
-from salakseg.data.bucket import PACKAGES
+from salakseg.bucket import PACKAGES
 from salakseg.data.patch_decoder import decoded_image, decoded_mask
 from salakseg.data.shards import tars_of
 

@@ -16,6 +16,7 @@ from salakseg.imagery.area import ground_pixel_size
 from salakseg.imagery.place import place_of
 from salakseg.imagery.raster import PHOTO_SUFFIXES
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
+from salakseg.imagery.remote import ImagePath, RemoteImage, answered
 
 # Of a pixel: patches of one image that was cut lie on its pixels.
 OFF_THE_GRID = 0.1
@@ -32,12 +33,12 @@ class Footprint(NamedTuple):
     pixel_size: float | None = None
 
 
-def footprint(path: Path) -> Footprint:
+def footprint(path: ImagePath) -> Footprint:
     """By the file's own words; without a place where it has none, or cannot be read as a raster."""
     if path.suffix.lower() in PHOTO_SUFFIXES and not _placed_beside(path):
         return Footprint()
     try:
-        with open_raster(path) as raster:
+        with answered(path), open_raster(path) as raster:
             size, place = (raster.width, raster.height), place_of(raster)
     except GDAL_ERRORS:
         return Footprint()
@@ -48,8 +49,10 @@ def footprint(path: Path) -> Footprint:
     return Footprint(crs.to_wkt() if crs else "", tuple(transform)[:6], *size, metres)
 
 
-def _placed_beside(path: Path) -> bool:
+def _placed_beside(path: ImagePath) -> bool:
     """Whether a photograph has a file beside it that may place it; cheaper than GDAL's look."""
+    if isinstance(path, RemoteImage):
+        return False
     suffix = path.suffix[1:]
     world = (f"{suffix[0]}{suffix[-1]}w", f"{suffix}w", "wld")
     return path.with_name(f"{path.name}.aux.xml").exists() or any(
@@ -57,7 +60,7 @@ def _placed_beside(path: Path) -> bool:
     )
 
 
-def lies_elsewhere(image: Path, mask: Path) -> str:
+def lies_elsewhere(image: ImagePath, mask: Path) -> str:
     """In words, where a mask lies on other ground than its image; "" where it does not, or where
     that cannot be known since one of them has no place."""
     return elsewhere(footprint(image), footprint(mask))

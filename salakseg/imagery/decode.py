@@ -3,7 +3,7 @@
 import struct
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from salakseg.errors import InputError
 from salakseg.imagery.bands import to_rgb8
+
+if TYPE_CHECKING:  # it imports rasterio, which is slow, and index has many processes
+    from salakseg.imagery.remote import ImagePath
 
 # Drone photographs and orthomosaics pass Pillow's guard against decompression bombs (179 MP).
 Image.MAX_IMAGE_PIXELS = 4_000_000_000
@@ -55,7 +58,7 @@ def decoded(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], bool]:
     return to_rgb8(np.asarray(upright)), valid, lossy
 
 
-def exif_orientation(path: Path) -> int:
+def exif_orientation(path: "ImagePath") -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where the file has none that can be read."""
     try:
         with path.open("rb") as file:

@@ -16,6 +16,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from salakseg.console import console
 from salakseg.errors import InputError
+from salakseg.imagery.remote import ImagePath
 
 # Google Earth's folders are layers, and one map together.
 ONE_MAP_OF_LAYERS = ("KML", "LIBKML")
@@ -206,7 +207,7 @@ def brought_to_image(
     path: Path,
     geometries: NDArray[np.object_],
     crs: str,
-    image: Path,
+    image: ImagePath,
     to: str,
     left_out: Callable[[int], tuple[str, str]],
 ) -> NDArray[np.object_]:

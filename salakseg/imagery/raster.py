@@ -45,6 +45,7 @@ from salakseg.imagery.reading import (
     open_raster,
     reading_of,
 )
+from salakseg.imagery.remote import ImagePath, RemoteImage, answered
 from salakseg.imagery.windows import cause_of, windows_of
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -58,7 +59,7 @@ class ImageSource:
     """An open image.
 
     Attributes:
-        path: the file.
+        path: the file, or what stands for it.
         height, width: in pixels, upright.
         crs: rasterio CRS of the transform, or None.
         transform: affine (column, row) → CRS coordinates, or None.
@@ -70,9 +71,10 @@ class ImageSource:
         turned: by its EXIF orientation, to be upright.
         notes: what a user must know of how it is read, without its name.
         band_set: its bands, where `read` gives other ones than RGB: (height, width, bands).
+        copy: the file that it is read from while it is open, where `path` is none.
     """
 
-    path: Path
+    path: ImagePath
     height: int
     width: int
     crs: Any
@@ -83,6 +85,14 @@ class ImageSource:
     turned: bool = False
     notes: tuple[str, ...] = ()
     band_set: BandSet | None = None
+    copy: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where its bytes are here, of a photograph."""
+        file = self.copy or self.path
+        assert isinstance(file, Path)
+        return file
 
     def shown(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Of pixels as `read` gives them what people see, RGB (height, width, 3)."""
@@ -100,7 +110,7 @@ def quiet_gdal() -> Iterator[None]:
 
 @contextmanager
 def open_image(
-    path: Path,
+    path: ImagePath,
     nodata: float | None = None,
     bands: tuple[int, ...] | None = None,
     skip_unreadable: bool = False,
@@ -127,17 +137,26 @@ def open_image(
     if band_set is None and bands is not None and len(bands) > 3:
         listed = ",".join(map(str, bands))
         raise InputError(f"{path}: --bands {listed}: one or three are taken here")
+    if isinstance(path, RemoteImage) and path.suffix.lower() in PHOTO_SUFFIXES:
+        with path.copied() as copy:
+            options = nodata, bands, skip_unreadable, white_level, band_set
+            try:
+                with open_image(copy, *options) as source:
+                    yield replace(source, path=path, copy=copy)
+            except InputError as error:  # with the name that the user knows
+                raise InputError(str(error).replace(str(copy), str(path))) from error
+        return
     with quiet_gdal(), _opened(path) as raster:
         with _named(path):
-            if (raster is None or raster.driver == "JPEG") and is_cut_off_jpeg(path):
+            jpeg = raster is None or raster.driver == "JPEG"
+            if jpeg and isinstance(path, Path) and is_cut_off_jpeg(path):
                 raise InputError("the image cannot be read (the file is cut off)")
-            if raster is None:
-                source = _photo(path, nodata, bands)
+            photo = raster is None or (band_set is None and _is_photo(raster))
+            if photo and isinstance(path, Path):
+                notes = () if raster is None else tuple(filter(None, [place_of(raster).note]))
+                source = replace(_photo(path, nodata, bands), notes=notes)
             elif band_set is not None:
                 source = _multiband(path, raster, nodata, bands, skip_unreadable, band_set)
-            elif _is_photo(raster):
-                notes = tuple(filter(None, [place_of(raster).note]))
-                source = replace(_photo(path, nodata, bands), notes=notes)
             else:
                 source = _raster(path, raster, nodata, bands, skip_unreadable, white_level)
         yield source
@@ -176,8 +195,10 @@ def image_size(path: Path) -> tuple[int, int]:
     return header_of(path)[:2]
 
 
-def has_place(path: Path) -> bool:
+def has_place(path: ImagePath) -> bool:
     """Whether GIS software shows the file where it lies: its map is a raster with that place."""
+    if isinstance(path, RemoteImage) and path.suffix.lower() in PHOTO_SUFFIXES:
+        return False  # it would be in a file beside it
     with quiet_gdal():
         try:
             with open_raster(path) as raster:
@@ -187,11 +208,17 @@ def has_place(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: ImagePath) -> Iterator[Any]:
     """The rasterio data set; None where GDAL cannot open a photograph, which Pillow may."""
     try:
-        raster = open_raster(path)
+        with answered(path):
+            raster = open_raster(path)
     except GDAL_ERRORS as error:
+        if isinstance(path, RemoteImage):
+            raise InputError(
+                f"{path}: is no TIFF that can be read; by URL, or in a zip, TIFF is read, and PNG "
+                "and JPEG that are called so"
+            ) from error
         if not path.exists():
             raise InputError(f"{path}: no such file") from error
         if path.suffix.lower() not in PHOTO_SUFFIXES:
@@ -208,10 +235,11 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: ImagePath) -> Iterator[None]:
     """Errors in what a file says of itself, with its name."""
     try:
-        yield
+        with answered(path):
+            yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (*GDAL_ERRORS, *ERRORS) as error:
@@ -247,7 +275,7 @@ def _photo(path: Path, nodata: float | None, bands: tuple[int, ...] | None) -> I
     return replace(_in_memory(path, pixels, valid), turned=exif_orientation(path) != UPRIGHT)
 
 
-def _in_memory(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> ImageSource:
+def _in_memory(path: ImagePath, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> ImageSource:
     def read(row: int, column: int, height: int, width: int) -> Pixels:
         window = np.s_[row : row + height, column : column + width]
         return pixels[window], valid[window]
@@ -256,7 +284,7 @@ def _in_memory(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) 
 
 
 def _raster(
-    path: Path,
+    path: ImagePath,
     raster: Any,
     nodata: float | None,
     bands: tuple[int, ...] | None,
@@ -288,7 +316,7 @@ def _raster(
 
 
 def _multiband(
-    path: Path,
+    path: ImagePath,
     raster: Any,
     nodata: float | None,
     bands: tuple[int, ...] | None,

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from salakseg.errors import InputError
 from salakseg.imagery.bands import colour_bands, require_known_scale, to_rgb8, white_level_of
 from salakseg.imagery.nodata import COLLAR, TRANSPARENT, is_alpha, near_solid, opaque_from
+from salakseg.imagery.remote import ImagePath, RemoteImage
 
 # A photograph has no place on Earth, and need not be told so. For all of the process: images are
 # opened in threads, and `warnings.catch_warnings` is not for those.
@@ -105,8 +106,10 @@ class Reading:
         return np.ascontiguousarray(colours[..., :3]), valid & (colours[..., 3] > 0)
 
 
-def open_raster(path: Path) -> Any:
+def open_raster(path: ImagePath) -> Any:
     """`rasterio.open`; raises one of `GDAL_ERRORS`."""
+    if isinstance(path, RemoteImage):
+        return path.raster()
     if path.suffix.lower() == ".vrt":
         # GDAL quotes a damaged one, and rasterio writes a traceback where it cannot decode that.
         path.read_text(encoding="utf-8")

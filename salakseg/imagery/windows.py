@@ -1,7 +1,6 @@
 """An open raster by window, block by block where a part of it is damaged."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -11,10 +10,11 @@ from rasterio.windows import Window
 from salakseg.console import console
 from salakseg.errors import InputError
 from salakseg.imagery.reading import GDAL_ERRORS, Pixels
+from salakseg.imagery.remote import ImagePath, answered
 
 
 def windows_of(
-    path: Path,
+    path: ImagePath,
     raster: Any,
     pixels: Callable[[Any], Pixels],
     channels: int,
@@ -25,10 +25,14 @@ def windows_of(
     # GDAL's data sets are not for two threads at a time.
     one_at_a_time = Lock()
 
+    def seen(window: Any) -> Pixels:
+        with answered(path):
+            return pixels(window)
+
     def read(row: int, column: int, height: int, width: int) -> Pixels:
         with one_at_a_time:
             try:
-                return pixels(Window(column, row, width, height))
+                return seen(Window(column, row, width, height))
             except GDAL_ERRORS as error:
                 if not skip_unreadable:
                     raise InputError(
@@ -43,7 +47,7 @@ def windows_of(
         valid = np.zeros((height, width), bool)
         for block in _blocks_in(raster, row, column, height, width):
             try:
-                found = pixels(block)
+                found = seen(block)
             except GDAL_ERRORS:
                 block_height, block_width = raster.block_shapes[0]
                 top = block.row_off // block_height * block_height

@@ -21,6 +21,7 @@ from salakseg.data.folders import files_by_stem
 from salakseg.data.patch_names import composed
 from salakseg.errors import InputError
 from salakseg.imagery.alignment import lies_elsewhere
+from salakseg.imagery.remote import ImagePath
 from salakseg.mapping.areas import ReadLabels, strips
 from salakseg.mapping.inputs import Input
 from salakseg.mapping.outputs import csv_text
@@ -140,7 +141,7 @@ def scores_csv(found: Scores, mapping: ClassMapping, made_by: str) -> str:
     return csv_text(rows)
 
 
-def print_scores(path: Path, found: Scores, mapping: ClassMapping) -> None:
+def print_scores(path: ImagePath, found: Scores, mapping: ClassMapping) -> None:
     """One line: mIoU, accuracy, and the IoU of each class that the mask holds."""
     by_class = ", ".join(
         f"{name} {100 * iou:.1f}"

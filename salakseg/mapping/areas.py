@@ -62,7 +62,7 @@ def ground_of(source: ImageSource, gsd: float | None, is_photo: bool) -> Ground:
     if gsd is not None:
         side, basis = gsd, f"by --gsd {gsd:g}"
     elif is_photo:
-        found, why = ground_sampling(source.path, source.width, source.height)
+        found, why = ground_sampling(source.file, source.width, source.height)
         if found is None:
             return Ground(f"pixels only: {unknown}, and {why}")
         side, basis = found, why

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from salakseg.imagery.nodata import SMEARED
 from salakseg.imagery.photo import IMAGE_SUFFIXES
 from salakseg.imagery.raster import PHOTO_SUFFIXES, ImageSource, has_place, open_image, quiet_gdal
 from salakseg.imagery.reading import GDAL_ERRORS, open_raster
+from salakseg.imagery.remote import ImagePath, RemoteImage, ask_for, remote_images
 from salakseg.mapping.outputs import is_map
 from salakseg.mapping.patch_mosaic import Mosaic, Patch, open_mosaic, put_together
 
@@ -31,6 +33,8 @@ BORDER_SAMPLES = 64
 # side of so many pixels.
 OFF_SCALE, LOOKS, LOOK_SIDE = 0.9, 4, 64
 BYTES = (0.0, 255.0)
+# What a name in a bucket may have, and a file of Windows may not.
+NO_FILE_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ class Input:
     """An image to map.
 
     Attributes:
-        path: the file, or its mosaic's path.
+        path: the file or what stands for it, or its mosaic's path.
         name: of its maps, relative to the folder for maps, before `_classes.tif`.
         mosaic: the patches that it is put together from, None for a file.
     """
 
-    path: Path
+    path: ImagePath
     name: str
     mosaic: Mosaic | None = None
 
@@ -56,12 +60,16 @@ class Input:
     @property
     def bytes(self) -> int:
         """Of its files, by which images are taken for small or large."""
+        if isinstance(self.path, RemoteImage):
+            return self.path.size
         parts = self.mosaic.patches if self.mosaic is not None else None
         paths = [self.path, *self._parts()] if parts is None else [part.path for part in parts]
         return sum(path.stat().st_size for path in paths)
 
     def path_from(self, folder: Path) -> str:
         """The path from a folder, where there is a way, with `/`."""
+        if isinstance(self.path, RemoteImage):
+            return str(self.path)
         try:
             return Path(os.path.relpath(self.path, folder)).as_posix()
         except ValueError:  # another drive of Windows
@@ -69,6 +77,8 @@ class Input:
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' names, sizes and times, and of the patches' places."""
+        if isinstance(self.path, RemoteImage):
+            return sha256(repr([str(self.path), *self.path.version]).encode()).hexdigest()
         digest = sha256()
         files = [Patch(self.path, 0, 0, 0, 0), *(Patch(path, 0, 0, 0, 0) for path in self._parts())]
         for patch in files if self.mosaic is None else self.mosaic.patches:
@@ -80,7 +90,7 @@ class Input:
 
     def _parts(self) -> list[Path]:
         """The files that a VRT is made of, so far as they are there."""
-        if self.path.suffix.lower() != ".vrt":
+        if isinstance(self.path, RemoteImage) or self.path.suffix.lower() != ".vrt":
             return []
         with quiet_gdal():
             try:
@@ -96,10 +106,11 @@ class Input:
         ]
 
 
-def find_inputs(arguments: Sequence[Path]) -> list[Input]:
+def find_inputs(arguments: Sequence[Path | str]) -> list[Input]:
     """The images that are meant, each once.
 
-    A file stands for itself, whatever its name. A folder stands for the images in it, or where it
+    Text is a path, or names what is none (see `remote_images`): a URL, or a place in a zip. A file
+    stands for itself, whatever its name. A folder stands for the images in it, or where it
     has none itself for those in every `images/` below it. Anything else is a pattern (`*`, `?`,
     `[…]`) for image files, since not every shell expands them. In a folder where all images are
     patches (`BASE_patch_ROW_COLUMN`, or `layout.csv` beside `images/`) each base image is one.
@@ -107,11 +118,17 @@ def find_inputs(arguments: Sequence[Path]) -> list[Input]:
 
     Raises:
         InputError: an argument stands for no image, or a damaged `layout.csv`.
+        WorkError: a URL does not answer.
     """
     maps: list[Path] = []
-    found: dict[tuple[Path, str], Input] = {}
-    for argument in arguments:
-        if argument.is_dir():
+    found: dict[tuple[ImagePath, str], Input] = {}
+    for given in arguments:
+        argument = Path(given)
+        images = remote_images(given, IMAGE_SUFFIXES) if isinstance(given, str) else None
+        if images is not None:
+            inside = [Input(image, NO_FILE_NAME.sub("_", image.stem)) for image in images]
+            missing = ""
+        elif argument.is_dir():
             inside = _in_folder(argument, maps)
             missing = "no images in this folder or in images/ below it"
         elif argument.exists():
@@ -119,14 +136,15 @@ def find_inputs(arguments: Sequence[Path]) -> list[Input]:
             missing = ""
         else:
             matches = glob.glob(str(argument))  # noqa: PTH207 (Path.glob takes no absolute ones)
-            images = sorted(path for path in map(Path, matches) if _is_image(path.name))
-            images = _no_maps([path for path in images if path.is_file()], maps)
-            inside = [Input(path, path.stem) for path in images]
+            paths = sorted(path for path in map(Path, matches) if _is_image(path.name))
+            paths = _no_maps([path for path in paths if path.is_file()], maps)
+            inside = [Input(path, path.stem) for path in paths]
             missing = "no such file" if not glob.has_magic(str(argument)) else "fits no image"
         if not inside and argument not in maps:
             raise InputError(f"{argument}: {missing}; images are {', '.join(RASTER_SUFFIXES)}")
         for image in inside:
             found.setdefault((image.path, image.name), image)
+    ask_for([image.path for image in found.values()])
     if not found:
         raise InputError(
             f"{maps[0]}: a map that predict made, and no image"
@@ -191,7 +209,7 @@ def open_input(
 
 def require_different_names(inputs: list[Input]) -> None:
     """Raise `InputError` where two images would have maps of one name."""
-    by_name: dict[str, Path] = {}
+    by_name: dict[str, ImagePath] = {}
     for image in inputs:
         # Some file systems take upper and lower case for the same.
         other = by_name.setdefault(image.name.casefold(), image.path)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from salakseg.console import console
 from salakseg.errors import InputError
+from salakseg.imagery.remote import ImagePath
 from salakseg.mapping.against_mask import Truth
 from salakseg.mapping.area_tables import read_areas
 from salakseg.mapping.areas import Areas
@@ -62,7 +63,7 @@ class Prediction:
             `mapping.likeness`; None where that is not known.
     """
 
-    image: Path
+    image: ImagePath
     classes: Path
     confidence: Path
     areas: Path
@@ -248,14 +249,14 @@ def made_since(job: Job, before: list[int]) -> Prediction | None:
     return mapped(job) if made_at(job) != before and not lacking_parts(job) else None
 
 
-def finished_of(jobs: list[Job]) -> dict[Path, Prediction]:
+def finished_of(jobs: list[Job]) -> dict[ImagePath, Prediction]:
     """The images whose maps are there already, of the same key and with the parts that are asked
     for; unless that is all of them.
 
     Raises:
         InputError: other maps of these names are there, or polygons that somebody has edited.
     """
-    finished = {}
+    finished: dict[ImagePath, Prediction] = {}
     for job in jobs:
         there = [path for path in job.files.values() if path.exists()]
         if not there:

@@ -19,6 +19,7 @@ from salakseg.errors import InputError
 from salakseg.files import atomic_path, require_disk_space, write_text
 from salakseg.imagery.raster import ImageSource, quiet_gdal
 from salakseg.imagery.reading import open_raster
+from salakseg.imagery.remote import RemoteImage
 from salakseg.mapping.areas import Ground, ground_of, strips, validation_of
 from salakseg.mapping.jobs import PARTS, Job, MapOptions, Prediction, lacking_parts
 from salakseg.mapping.outputs import made_by, make_tags
@@ -155,7 +156,11 @@ def definition(job: Job, source: ImageSource, mapping: ClassMapping) -> str:
     if _shown(job):
         polygons = f"{files['polygons'].name}|layername={LAYER}"
         layers.insert(0, Layer("polygons", polygons, polygons_qml(mapping), False))
-    if job.image.mosaic is None:
-        layers.append(Layer("image", job.image.path_from(files["layers"].parent), None, True))
+    image = job.image
+    shown = image.path_from(files["layers"].parent) if image.mosaic is None else None
+    if isinstance(image.path, RemoteImage):
+        shown = image.path.gdal_name
+    if shown is not None:
+        layers.append(Layer("image", shown, None, True))
     crs = None if source.crs is None else source.crs.to_wkt()
     return layers_qlr(files["layers"].stem, layers, crs)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from salakseg.classes import IGNORE_INDEX, ClassMapping
 from salakseg.console import console
 from salakseg.imagery.raster import ImageSource
+from salakseg.imagery.remote import ImagePath
 from salakseg.mapping.areas import SQUARE_METRES_PER_HECTARE, Ground
 from salakseg.mapping.components import components, joined, meeting
 from salakseg.mapping.geopackage import write_layer, write_style
@@ -119,7 +120,7 @@ def write_polygons(
 
 
 def _say_what_changes(
-    path: Path,
+    path: ImagePath,
     smallest: int,
     ground: Ground,
     mapping: ClassMapping,

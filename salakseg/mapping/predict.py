@@ -35,6 +35,7 @@ from salakseg.files import claims_in, sha256_of
 from salakseg.imagery.area import require_gsd
 from salakseg.imagery.bands import checked_bands, require_white_level
 from salakseg.imagery.nodata import require_nodata
+from salakseg.imagery.remote import ImagePath
 from salakseg.imagery.tiles import plan_axis
 from salakseg.mapping.against_mask import find_masks, require_understood
 from salakseg.mapping.area_tables import print_areas
@@ -107,7 +108,7 @@ def predict(
     shared out by its parts among the processes of a torchrun.
 
     Args:
-        images: files, folders and patterns, see `find_inputs`.
+        images: files, folders and patterns, and as text URLs, see `find_inputs`.
         model: model file or what `export` wrote, or its name in `checkpoints/`.
         out: folder for the maps.
         overlap: share of a tile that the next one covers too, 0 to 0.5.
@@ -147,9 +148,9 @@ def predict(
     Raises:
         InputError: nothing to map, no such model, maps that are there already, two images of one
             name, or images that cannot be read.
-        WorkError: disk full, out of memory.
+        WorkError: disk full, out of memory, no answer from a URL.
     """
-    inputs = find_inputs([Path(image) for image in images])
+    inputs = find_inputs(images)
     out = Path(out)
     for name, value in (("--zone-field", zone_field), ("--zones-layer", zones_layer)):
         if zones is None and value is not None:
@@ -244,7 +245,7 @@ def predict(
             raise
 
     done = dict(finished)
-    failed: list[Path] = []
+    failed: list[ImagePath] = []
     told: set[str] = set()
     left = [job for job in jobs if job.image.path not in done]
     left.sort(key=lambda job: job.image.bytes, reverse=True)

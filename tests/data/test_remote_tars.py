@@ -16,13 +16,14 @@ import pytest
 import torch
 
 import salakseg
-from salakseg.data import bucket, remote_tars
+from salakseg import bucket
+from salakseg.data import remote_tars
 from salakseg.data.remote_tars import Course
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import TrainingStream, read_split
 from salakseg.errors import InputError, WorkError
 from salakseg.model.weights import load_model
-from tests.data.servers import Server, http_server
+from tests.servers import Server, http_server
 
 pytest.importorskip("aiohttp")
 

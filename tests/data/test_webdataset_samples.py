@@ -11,7 +11,7 @@ import salakseg
 from salakseg.data.shards import Shards
 from salakseg.data.stream import read_split
 from salakseg.errors import InputError
-from tests.data.servers import http_server
+from tests.servers import http_server
 
 
 def same(samples: wds.WebDataset, shards: Shards, split: str) -> bool:

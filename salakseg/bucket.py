@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from salakseg.console import console
 from salakseg.errors import InputError, WorkError
+from salakseg.signals import stopping
 
 # What is to be installed for a protocol, where fsspec does not have it alone.
 PACKAGES = {
@@ -32,6 +33,10 @@ SILENCE = 30.0  # after which a connection counts as lost
 # Answers of HTTP that another try may change, though they blame who asks.
 PASSING = (408, 425, 429)
 ASKED_AT_ONCE = 16
+NO_RANGES = (
+    "the server sends whole files only, no ranges of them; take one that does (nginx, Apache, "
+    "Caddy, any object store)"
+)
 
 Answer = TypeVar("Answer")
 
@@ -55,13 +60,13 @@ class Bucket:
             what = f"cannot be opened ({_line(error)})"
             if isinstance(error, ImportError) and (package := PACKAGES.get(protocol)):
                 what = f"{protocol}:// needs {package}: pip install {package}"
-            raise InputError(f"{_shown(url)}: {what}") from error
+            raise InputError(f"{shown_url(url)}: {what}") from error
         # `?…` of a signed link belongs behind the names of the files.
-        of_http = protocol in ("http", "https")
+        self._http = of_http = protocol in ("http", "https")
         base, mark, query = url.partition("?") if of_http else (url, "", "")
         self._base, self._query = base.rstrip("/"), mark + query
         self._root = (base if of_http else root).rstrip("/")
-        self._url = _shown(url)
+        self._url = shown_url(url)
         self._troubled, self._lock = False, threading.Lock()
 
     def __str__(self) -> str:
@@ -97,6 +102,40 @@ class Bucket:
         with ThreadPoolExecutor(ASKED_AT_ONCE, "bucket") as threads:
             return list(threads.map(size, names))
 
+    def about(self, name: str) -> dict[str, Any]:
+        """What the server tells of a file: `size` and more; raises as `read`."""
+        return self._asked(name, lambda path: dict(self._files.info(path)))
+
+    def names(self) -> list[str]:
+        """Of what lies in the folder, as they stand in URLs; of a web server what its page lists.
+
+        Raises:
+            InputError, WorkError: as `read`; there is no such folder.
+        """
+        try:
+            found = self._asked("", lambda path: self._files.ls(path, detail=False))
+        except FileNotFoundError as error:
+            raise InputError(f"{self}/: is not there, or cannot be listed") from error
+        return sorted({one.partition("?")[0].rstrip("/").rpartition("/")[2] for one in found})
+
+    def require_ranges(self, name: str, size: int) -> None:
+        """Raise `InputError` where a web server sends whole files only."""
+        if not self._http or size < 2:
+            return
+
+        def last_byte(path: str) -> None:
+            # Not by `cat_file`, which would take the whole file for it.
+            with self._files.open(path, cache_type="none", size=size) as file:
+                file.seek(size - 1)
+                file.read(1)
+
+        try:
+            self._asked(name, last_byte)
+        except InputError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            raise InputError(f"{self.shown(name)}: {NO_RANGES}") from error
+
     def _asked(self, name: str, ask: Callable[[str], Answer]) -> Answer:
         path = f"{self._root}/{name}{self._query}"
         began, wait = time.monotonic(), FIRST_WAIT
@@ -121,7 +160,8 @@ class Bucket:
             else:
                 self._troubled = False
                 return answer
-            time.sleep(wait)
+            if stopping.wait(wait):
+                raise WorkError(f"{self.shown(name)}: no answer until it was stopped")
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _tell(self, name: str, error: Exception) -> None:
@@ -172,7 +212,7 @@ def _is_final(error: Exception) -> bool:
     return isinstance(status, int) and 400 <= status < 500 and status not in PASSING
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Without `user:password@` and `?signature`, which are nobody's business."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2] if "http" in parts.scheme else parts.netloc

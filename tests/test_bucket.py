@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 import salakseg
-from salakseg.data import bucket
-from salakseg.data.bucket import Bucket, is_url
+from salakseg import bucket
+from salakseg.bucket import Bucket, is_url
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import read_split
 from salakseg.errors import InputError, WorkError
-from tests.data.servers import Server, http_server
+from tests.servers import Server, http_server, s3_server
 
 
 @pytest.fixture
@@ -124,20 +124,7 @@ def test_a_folder_as_a_url(shards: Shards, shards_dir: Path) -> None:
 
 
 def test_an_s3_server(shards: Shards, shards_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("s3fs", "flask", "flask_cors"):
-        pytest.importorskip(package)
-    moto = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    s3 = moto.ThreadedMotoServer(port=0, verbose=False)
-    s3.start()
-    try:
-        host, port = s3.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "testing")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="farm")
+    with s3_server(monkeypatch) as client:
         for path in shards_dir.iterdir():
             if path.is_file():
                 client.upload_file(str(path), "farm", f"packed/shards/{path.name}")
@@ -156,5 +143,3 @@ def test_an_s3_server(shards: Shards, shards_dir: Path, monkeypatch: pytest.Monk
         shutil.rmtree("cache")
         with pytest.raises(InputError, match=r"^s3://farm/.*-val-000000.tar: is not what"):
             same(shards, read_shards("s3://farm/packed/shards", "cache"))
-    finally:
-        s3.stop()

@@ -1,4 +1,4 @@
-"""A real HTTP server of a folder, on loopback, that fails as networks do."""
+"""Real servers on loopback: of HTTP, of a folder, that fails as networks do; and of S3."""
 
 import re
 import threading
@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+import fsspec
+import pytest
 
 # Called for each request with the name, the range and its number, from 0; what it gives is a fault:
 # a status, "cut", "silent", bytes to send instead, or None.
@@ -44,7 +48,7 @@ def http_server(folder: Path, latency: float = 0.0, rate: float | None = None) -
 
         def _answer(self, with_content: bool) -> None:
             time.sleep(latency)
-            name = self.path.partition("?")[0].lstrip("/")
+            name = unquote(self.path.partition("?")[0].lstrip("/"))
             span = None
             if server.ranges and (asked := re.match(r"bytes=(\d+)-(\d+)", self._range())):
                 span = int(asked[1]), int(asked[2]) + 1
@@ -69,6 +73,7 @@ def http_server(folder: Path, latency: float = 0.0, rate: float | None = None) -
             if span:
                 self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
             self.send_header("Content-Length", str(length))
+            self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}"')
             self.end_headers()
             if fault == "cut":
                 self.wfile.write(content[: length // 2])
@@ -110,3 +115,26 @@ def http_server(folder: Path, latency: float = 0.0, rate: float | None = None) -
             yield server
         finally:
             listening.shutdown()
+
+
+@contextmanager
+def s3_server(patch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 server that the environment tells of, with a bucket `farm`: its boto3 client."""
+    for package in ("s3fs", "flask", "flask_cors"):
+        pytest.importorskip(package)
+    # It keeps whom it has talked to, whatever the environment says later.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    moto, boto3 = pytest.importorskip("moto.server"), pytest.importorskip("boto3")
+    s3 = moto.ThreadedMotoServer(port=0, verbose=False)
+    s3.start()
+    try:
+        host, port = s3.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="farm")
+        yield client
+    finally:
+        s3.stop()
