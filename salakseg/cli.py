@@ -129,6 +129,13 @@ Nodata = Annotated[
     float | None,
     typer.Option(help="Value that means nothing where all bands have it.", rich_help_panel=SEEN),
 ]
+Enlarge = Annotated[
+    float,
+    typer.Option(
+        help="How many times as large the network sees it, 1 to 4; 1.5 takes 2.25 × the time.",
+        rich_help_panel=SEEN,
+    ),
+]
 Bands = Annotated[
     str | None,
     typer.Option(
@@ -560,6 +567,7 @@ def evaluate(
     cache_dir: CacheDir = None,
     cache_size: CacheSize = None,
     device: Device = "auto",
+    enlarge: Enlarge = 1,
     amp: Amp = None,
     generator: BareGenerator = None,
     class_mapping: Annotated[
@@ -587,6 +595,7 @@ def evaluate(
         cache_dir=cache_dir,
         cache_size=cache_size,
         device=device,
+        enlarge=enlarge,
         amp=amp,
         generator=generator,
         class_mapping=class_mapping,
@@ -636,6 +645,7 @@ def predict(
             help="Metres on the ground a pixel, where there is no CRS.", rich_help_panel=SEEN
         ),
     ] = None,
+    enlarge: Enlarge = 1,
     tta: Annotated[
         bool,
         typer.Option(
@@ -720,6 +730,7 @@ def predict(
         white_level=white_level,
         resolution=resolution,
         gsd=gsd,
+        enlarge=enlarge,
         tta=tta,
         zones=zones,
         zone_field=zone_field,

@@ -36,7 +36,7 @@ from salakseg.evaluation.tally import ScoredSource, Tally
 from salakseg.files import atomic_path, require_folder, write_text
 from salakseg.imagery.drawing import contact_sheet
 from salakseg.metrics import scores
-from salakseg.model.weights import Model, bring_to, find_model, load_model
+from salakseg.model.weights import Model, bring_to, enlarging, find_model, load_model
 
 
 @joined()
@@ -56,6 +56,7 @@ def evaluate(
     cache_size: float | None = None,
     generator: str | None = None,
     class_mapping: Path | str | None = None,
+    enlarge: float = 1,
     amp: bool | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the results into `out`; several processes share out the patches.
@@ -71,6 +72,7 @@ def evaluate(
         generator: the network's name, for a bare state dict only.
         class_mapping: classes of a bare state dict, and how to read the masks of `data` (else
             DATA/class_mapping.csv, else the model's own).
+        enlarge: how many times as large the networks see images, 1 to 4; as of `predict`.
         amp: mixed precision; None: where the device is fast at it.
 
     Returns:
@@ -106,22 +108,28 @@ def evaluate(
     given = None if class_mapping is None else read_class_mapping(class_mapping)
     source: ScoredSource
     reading: ClassMapping | None
+
+    def load(path: Path, reading: ClassMapping | None) -> Model:
+        return enlarging(load_model(path, target, generator, reading), enlarge)
+
     if data is None:
         source = ShardSplit(read_shards(shards_dir, cache_dir, cache_size), split)
         reading, where = given or source.mapping, source.facts["shards"]
-        first = load_model(paths[0], target, generator, reading)
+        first = load(paths[0], reading)
     else:
         own = data / "class_mapping.csv"
         reading, where = given, str(class_mapping or own)
         if reading is None and own.is_file():
             reading = read_class_mapping(own)
-        first = load_model(paths[0], target, generator, reading)
+        first = load(paths[0], reading)
         # It knows what numbers in masks stand for, where the classes are the same.
         masks = first.mapping
         if reading is not None and (reading.values or reading.rows != masks.rows):
             masks = reading
         source = ImageFolder(data, masks)
 
+    if enlarge != 1:
+        source.notes.append(f"the network saw images {enlarge:g} times as large")
     models = [first]  # that of each side which the pictures are of
 
     def rate(rated_model: Model) -> Rated:
@@ -142,10 +150,10 @@ def evaluate(
         sides, comparison = [[rated]], None
         if other_paths:
             sides.append([])
-            models.append(load_model(other_paths[0], target, generator, reading))
+            models.append(load(other_paths[0], reading))
             sides[1].append(rate(models[1]))
             for side, more in zip(sides, (paths[1:], other_paths[1:]), strict=True):
-                side += [rate(load_model(path, target, generator, reading)) for path in more]
+                side += [rate(load(path, reading)) for path in more]
             comparison = compare(sides[0], sides[1], source)
     whole = result if comparison is None else result | {"against": comparison}
     if not is_first():

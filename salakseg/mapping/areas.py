@@ -120,6 +120,8 @@ def validation_of(model: Model, far: Sequence[float | None]) -> Validation:
             f"{beyond[0]:.0%} of it looks" if len(far) == 1 else f"{len(beyond)} of the maps look"
         )
         return Validation(None, f"{which} {UNLIKE}")
+    if model.enlarge != 1:
+        return Validation(None, "what validation knows is of images that are not enlarged")
     if confusions is None:
         return Validation(None, "the model file holds no validation scores")
     known = Validation(confusions, "")

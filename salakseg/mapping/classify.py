@@ -101,7 +101,7 @@ def classify(
     tile = model.patch_size if tile is None else tile
     down, across = plan_axis(source.height, tile, overlap), plan_axis(source.width, tile, overlap)
     device = model.generator.mean.device
-    batch_size = batch_size or default_batch_size(device, tile)
+    batch_size = batch_size or default_batch_size(device, round(model.enlarge * tile))
     at_once = max(4, (sums_bytes or SUMS_BYTES) // (4 * model.mapping.num_classes * tile**2))
     if share[1] > 1:  # each has some, of whole rows
         fair = down.count * across.count // (BLOCKS_EACH * share[1])

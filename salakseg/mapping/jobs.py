@@ -201,6 +201,7 @@ def _key(image: Input, network: Model, model_hash: str, options: MapOptions) -> 
             "device": network.generator.mean.device.type,
             # Maps that were made before there was such an option stay what they are.
             **({} if options.white_level is None else {"white_level": options.white_level}),
+            **({} if network.enlarge == 1 else {"enlarge": network.enlarge}),
             # By it, who looks at the image later sees what the network saw.
             **({} if network.band_set is None else {"band_set": network.band_set.as_plain()}),
         },

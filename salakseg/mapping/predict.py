@@ -59,7 +59,7 @@ from salakseg.mapping.resample import checked_resolution
 from salakseg.mapping.viewer import write_page
 from salakseg.mapping.zones import read_zones
 from salakseg.model.onnx_network import load_any_model as load_model
-from salakseg.model.weights import find_model
+from salakseg.model.weights import enlarging, find_model
 
 # What goes wrong in writing a map: a disk that is full, a name that a format cannot have.
 T = TypeVar("T")
@@ -81,6 +81,7 @@ def predict(
     white_level: int | None = None,
     resolution: str | float = "match",
     gsd: float | None = None,
+    enlarge: float = 1,
     tta: bool = False,
     zones: Path | str | None = None,
     zone_field: str | None = None,
@@ -123,6 +124,8 @@ def predict(
         resolution: "match": the pixel size that the model was trained at, where it and the image's
             are known; "own": the image's; or metres a pixel. The map is on the image's grid anyway.
         gsd: metres on the ground a pixel, for images without CRS.
+        enlarge: how many times as large the network sees the tiles, 1 to 4, at the square of the
+            cost. The areas are not corrected then.
         tta: average over eight turns and mirror images of each tile, at eight times the cost.
         zones: vector layer of polygons; the areas are given for each of them as well. Of a map that
             is there without these areas, or with those of other zones, they are made from it.
@@ -199,6 +202,7 @@ def predict(
         generator,
         read_class_mapping(Path(class_mapping)) if class_mapping is not None else None,
     )
+    network = enlarging(network, enlarge)
     several = network.band_set is not None
     require_nodata(nodata, several)
     if not several and options.bands is not None and len(options.bands) > 3:

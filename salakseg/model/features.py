@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def features_of(model: Model, images: Tensor, amp: bool | None = None) -> NDArra
     """
     with stage_outputs(model.generator, stop=True) as stages:
         with suppress(Enough):
-            model.probabilities(images, amp)
+            # What is labelled was looked at as it is.
+            replace(model, enlarge=1).probabilities(images, amp)
         return stage_means(stages).cpu().numpy()
 
 

@@ -1,6 +1,6 @@
 """Model files that describe themselves: `eval` and `predict` need nothing beside one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from salakseg.band_set import BandSet
 from salakseg.classes import ClassMapping
@@ -31,6 +32,8 @@ MOST_PHOTOS = 512
 MOST_COUNTS = 1_000_000
 # Scales of a band that differ by so much are of different units, not of different light.
 OTHER_UNIT = 10
+# An image so many times as large costs the square of it.
+LARGEST = 4
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Model:
             `some_photos` keeps; None where that is not known.
         white_level: the 16-bit value that was full brightness in training; None for 8 bits, and
             where it is not known.
+        enlarge: how many times as large the network sees an image as it is; see `enlarging`.
     """
 
     generator: Generator
@@ -64,6 +68,7 @@ class Model:
     source: str = ""
     val_confusions: NDArray[np.int64] | None = None
     white_level: int | None = None
+    enlarge: float = 1
 
     @property
     def band_set(self) -> BandSet | None:
@@ -81,18 +86,36 @@ class Model:
         Returns:
             float32 (B, K, H, W).
         """
-        device = images.device
+        device, sides = images.device, images.shape[2:]
         dtype = autocast_dtype(device, amp)
         self.generator.eval()
+        x = images.float().div_(255)
+        if self.enlarge != 1:
+            x = functional.interpolate(x, [round(self.enlarge * s) for s in sides], mode="bilinear")
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            logits = self.generator(images.float().div_(255))
+            logits = self.generator(x)
         if device.type != "cpu":
-            return logits.float().softmax(1)
-        # Picture by picture, which stay in a processor's cache: a quarter of the time.
-        result = torch.empty_like(logits, dtype=torch.float32)
-        for one, of_one in zip(result, logits, strict=True):
-            torch.softmax(of_one.float(), 0, out=one)
+            result = logits.float().softmax(1)
+        else:
+            # Picture by picture, which stay in a processor's cache: a quarter of the time.
+            result = torch.empty_like(logits, dtype=torch.float32)
+            for one, of_one in zip(result, logits, strict=True):
+                torch.softmax(of_one.float(), 0, out=one)
+        if self.enlarge != 1:
+            result = functional.interpolate(result, sides, mode="bilinear", antialias=True)
         return result
+
+
+def enlarging(model: Model, times: float) -> Model:
+    """The model, which sees images this many times as large: their small things then are larger
+    than the strides of its network, and it is surer of what a place is.
+
+    Raises:
+        InputError: less than 1, or more than `LARGEST`.
+    """
+    if not 1 <= times <= LARGEST:
+        raise InputError(f"--enlarge {times:g}: must be from 1 to {LARGEST}")
+    return model if times == 1 else replace(model, enlarge=times)
 
 
 def some_photos(confusions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -44,6 +44,17 @@ def test_scores_on_shards_equal_a_count_by_hand(workplace: Path, best_model: Pat
     assert red["support"] == 1024 and red["false_positives"] == 0
 
 
+def test_it_says_how_large_the_network_saw_the_patches(
+    workplace: Path, best_model: Path, tmp_path: Path
+):
+    result = evaluate(
+        best_model, shards_dir=workplace / "shards", out=tmp_path / "eval", device="cpu", enlarge=2
+    )
+    # The model of bands says the same of them whatever their size.
+    assert result["confusion_matrix"] == [[512, 512, 0], [0, 0, 0], [0, 0, 384]]
+    assert "the network saw images 2 times as large" in result["notes"]
+
+
 def test_a_class_that_the_truth_does_not_hold_is_absent(
     workplace: Path, best_model: Path, tmp_path: Path
 ):

@@ -138,6 +138,16 @@ def test_where_there_is_no_interval_it_says_why(
         assert row["new_photo_share_low"] == row["new_photo_hectares_high"] == ""
 
 
+def test_areas_of_an_enlarged_image_are_not_corrected(
+    brightest: Any, brightest_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brightest.val_confusions = three_classes(9)
+    path = write_tiff(tmp_path / "field.tif", np.moveaxis(coloured(80, 80)[0], 2, 0))
+    [result] = predict([path], model=brightest_file, out=tmp_path / "maps", enlarge=1.5)
+    assert "Not corrected: what validation knows is of images that are" in capsys.readouterr().out
+    assert all(row["adjusted_share"] == "" for row in rows_of(result.areas))
+
+
 @pytest.mark.parametrize(("gsd", "expected"), [(0.02, 0.0004), (0.1, 0.01)])
 def test_the_pixel_size_of_a_photograph_can_be_said(
     brightest_file: Path, tmp_path: Path, gsd: float, expected: float

@@ -40,6 +40,8 @@ def test_a_killed_mapping_of_many_goes_on_with_those_that_are_left(
         predict([tmp_path], model=brightest_file, out=out)
     with pytest.raises(InputError, match=r"a_classes\.png: exists already; --overwrite"):
         predict([tmp_path], model=brightest_file, out=out, tta=True)
+    with pytest.raises(InputError, match=r"a_classes\.png: exists already; --overwrite"):
+        predict([tmp_path], model=brightest_file, out=out, enlarge=2)
 
 
 # One after the other; pixels, or metres of ten.

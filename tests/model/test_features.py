@@ -9,7 +9,7 @@ from salakseg.errors import InputError
 from salakseg.model.deeplabv2 import DeepLabV2
 from salakseg.model.features import Enough, features_of, stage_outputs
 from salakseg.model.generator import Generator, create_generator
-from salakseg.model.weights import Model
+from salakseg.model.weights import Model, enlarging
 
 MAPPING = ClassMapping((("A", (1, 2, 3), False), ("B", (3, 2, 1), False)))
 
@@ -48,7 +48,17 @@ def test_features_of_images(name: str, size: int, side: int) -> None:
     assert features.shape == (2, size) and features.dtype == np.float32
     assert features[0].tolist() != features[1].tolist()
     # The same image by image.
-    np.testing.assert_allclose(features[1:], features_of(model, images[1:], amp=False), rtol=1e-3)
+    np.testing.assert_allclose(
+        features[1:], features_of(model, images[1:], amp=False), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_features_are_of_images_as_they_are() -> None:
+    model = Model(create_generator("tiny", 2, "none"), MAPPING)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    np.testing.assert_array_equal(
+        features_of(enlarging(model, 2), images), features_of(model, images)
+    )
 
 
 def test_a_network_without_encoder() -> None:

@@ -14,6 +14,7 @@ from salakseg.model.generator import create_generator
 from salakseg.model.weights import (
     Model,
     bring_to,
+    enlarging,
     find_model,
     load_model,
     model_content,
@@ -47,6 +48,31 @@ def model() -> Model:
 def path(model: Model, tmp_path: Path) -> Path:
     save_model(tmp_path / "model.pth", model)
     return tmp_path / "model.pth"
+
+
+def test_a_model_may_see_images_larger_than_they_are(model: Model) -> None:
+    larger = enlarging(model, 1.5)
+    found = larger.probabilities(IMAGES, amp=False)
+    assert found.shape == (2, 2, 45, 70)
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 45, 70))
+    # An image without detail: only its border is another one.
+    plain = torch.full((1, 3, 96, 96), 90, dtype=torch.uint8)
+    middle = np.s_[..., 40:56, 40:56]
+    torch.testing.assert_close(
+        larger.probabilities(plain, amp=False)[middle],
+        model.probabilities(plain, amp=False)[middle],
+        atol=0.01,
+        rtol=0,
+    )
+    # A step between two pixels is seen as two and a half.
+    wide = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
+    wide[..., 32:] = 200
+    difference = larger.probabilities(wide, amp=False) - model.probabilities(wide, amp=False)
+    assert float(difference.abs().max()) > 0.01
+    assert enlarging(model, 1) is model and model.enlarge == 1
+    for times in (0.5, 5, float("nan")):
+        with pytest.raises(InputError, match=f"--enlarge {times:g}: must be from 1 to 4"):
+            enlarging(model, times)
 
 
 BANDS = BandSet(
