@@ -385,9 +385,10 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
             bars.update(task, completed=run.iteration)
             if stopping and not done:
                 _stop(run, saver)
-    saver.save(model_files(folder, "final", run.described_model(), step.discriminator))
+    final = run.described_model()
+    saver.save(model_files(folder, "final", final, step.discriminator))
     saver.close()
-    return finish(run, time.monotonic() - began)
+    return finish(run, final, time.monotonic() - began)
 
 
 def _stop(run: Run, saver: Saver) -> NoReturn:

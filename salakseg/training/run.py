@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from salakseg.console import console
 from salakseg.data.shards import Shards
@@ -15,7 +16,7 @@ from salakseg.distributed import from_first, world_size
 from salakseg.errors import InputError
 from salakseg.evaluation.shard_split import confusions_on_split
 from salakseg.metrics import scores
-from salakseg.model.applicability import applicability_of, described_rows
+from salakseg.model.applicability import applicability_of, are_beyond, described_rows
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model, as_array, as_tensor, some_photos
 from salakseg.training.advice import Advice, advice_on
@@ -168,18 +169,35 @@ class Run:
         """
         model, samples = self.model(), self.shards.split("train")
         rows = described_rows(len(samples))
-        patches = Patches(self.shards, {"train": "train"})
-        size = self.options.batch_size
-        features = []
-        for part in np.split(rows, np.arange(size, len(rows), size)):
-            on_batch(len(part))
-            images = patches.read("train", part).images.to(self.step.device)
-            features.append(features_of(model, images, self.options.amp))
-        found = np.concatenate(features)
+        found = self._features(model, "train", rows, on_batch)
         if not np.isfinite(found).all():  # about to diverge: it is like nothing
             return model
         photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
         return replace(model, applicability=applicability_of(found, photo))
+
+    def share_unlike(self, model: Model) -> float | None:
+        """Which share of the unlabelled patches is like none of the labelled ones, by some of them;
+        None where there are none or that cannot be said."""
+        if model.applicability is None or "unlabeled" not in self.stream.positions:
+            return None
+        rows = described_rows(len(self.shards.split("unlabeled")))
+        distance = model.applicability.distance(self._features(model, "unlabeled", rows))
+        return float(are_beyond(distance).mean())
+
+    def _features(
+        self,
+        model: Model,
+        split: str,
+        rows: NDArray[np.int64],
+        on_batch: Callable[[int], object] = lambda _: None,
+    ) -> NDArray[np.float32]:
+        patches, size = Patches(self.shards, {split: split}), self.options.batch_size
+        features = []
+        for part in np.split(rows, np.arange(size, len(rows), size)):
+            on_batch(len(part))
+            images = patches.read(split, part).images.to(self.step.device)
+            features.append(features_of(model, images, self.options.amp))
+        return np.concatenate(features)
 
     def model(self) -> Model:
         """The teacher as a model that describes itself."""

@@ -11,6 +11,9 @@ from salakseg.console import console
 from salakseg.distributed import is_first, world_size
 from salakseg.files import format_bytes, require_disk_space, write_text
 from salakseg.metrics import scores
+from salakseg.model.applicability import is_far
+from salakseg.model.weights import Model
+from salakseg.training.advice import Advice
 from salakseg.training.run import Run
 from salakseg.version import VERSION
 
@@ -85,8 +88,19 @@ def tell_others(operations: set[str]) -> None:
         )
 
 
-def finish(run: Run, seconds: float) -> dict[str, Any]:
+def finish(run: Run, final: Model, seconds: float) -> dict[str, Any]:
     """Write run.json, say how the run went and what comes next; the content of run.json."""
+    unlike = run.share_unlike(final)
+    if unlike is not None and is_far(unlike):
+        run.advice.append(
+            Advice(
+                "unlike the labelled",
+                run.iteration,
+                f"{unlike:.0%} of the unlabelled patches look like nothing that is labelled: what "
+                "it taught itself of them may be wrong; label some (salakseg suggest), or compare "
+                "with --method supervised",
+            )
+        )
     best = None if run.best_iteration == 0 else run.best_val_miou
     content = {
         "options": asdict(run.options),

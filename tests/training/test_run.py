@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_an_evaluation_describes_the_best_model_and_breaks_off_where_it_is_asked
 
     with pytest.raises(KeyboardInterrupt):
         run.evaluate(stop)
+
+
+def test_which_share_of_the_unlabelled_patches_is_like_no_labelled_one(run: Run) -> None:
+    model = run.described_model()
+    share = run.share_unlike(model)
+    assert share is not None and 0 <= share <= 1
+    assert model.applicability is not None
+    nearer = replace(model.applicability, limit=1e-6)
+    assert run.share_unlike(replace(model, applicability=nearer)) == 1
+    assert run.share_unlike(replace(model, applicability=None)) is None
+    del run.stream.positions["unlabeled"]  # as of a supervised run
+    assert run.share_unlike(model) is None
 
 
 def test_what_is_laid_down_is_taken_up(run: Run, shards: Shards) -> None:

@@ -31,9 +31,13 @@ def a_run(folder: Path, **more: Any) -> Any:
             "best_val_miou": float("-inf"),
             "val_confusion": None,
             "advice": [],
+            "share_unlike": lambda _: None,
         }
         | more
     )
+
+
+FINAL: Any = None  # what the stand-ins above look at
 
 
 def test_the_room_that_checkpoints_take(
@@ -56,7 +60,7 @@ def test_the_room_that_checkpoints_take(
 def test_the_end_of_a_run_without_validation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert finish(a_run(tmp_path), 1.0)["best_val_miou"] is None
+    assert finish(a_run(tmp_path), FINAL, 1.0)["best_val_miou"] is None
     assert "final_model.pth" in capsys.readouterr().out
     content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert content["iterations"] == 10 and content["options"]["num_steps"] == 10
@@ -66,8 +70,17 @@ def test_the_end_of_a_run_with_a_best_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = a_run(tmp_path, best_iteration=5, best_val_miou=0.5, val_confusion=np.eye(2, dtype=int))
-    assert finish(run, 1.0)["final_val_miou"] == 1
+    assert finish(run, FINAL, 1.0)["final_val_miou"] == 1
     assert "Best validation mIoU 0.5000 at iteration 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.72, True), (0.4, False)])
+def test_it_says_where_most_unlabelled_patches_are_like_no_labelled_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float, said: bool
+) -> None:
+    content = finish(a_run(tmp_path, share_unlike=lambda _: share), FINAL, 1.0)
+    assert [one["rule"] for one in content["advice"]] == ["unlike the labelled"] * said
+    assert ("72% of the unlabelled patches look like" in capsys.readouterr().out) is said
 
 
 def test_what_is_told_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
