@@ -2,6 +2,8 @@
 
 import struct
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,6 +35,10 @@ ERRORS = (
     EOFError,
     MemoryError,
     struct.error,
+    # In a zip.
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
 )
 UPRIGHT = 1
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

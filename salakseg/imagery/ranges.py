@@ -18,14 +18,17 @@ CONNECTIONS = 8
 
 # First byte, and the one behind the last → the bytes, always as many; threads may call it.
 Fetch = Callable[[int, int], bytes]
+# Is told of a Ctrl-C that comes meanwhile: GDAL would swallow it.
+Stopped = Callable[[KeyboardInterrupt], None]
 
 
 class RangeFile(RawIOBase):
     """The image's bytes as a file: those that are asked for; of what is read one piece after the
     other, ever more of what follows; of scattered small pieces, pages."""
 
-    def __init__(self, size: int, fetch: Fetch) -> None:
+    def __init__(self, size: int, fetch: Fetch, stopped: Stopped) -> None:
         self._size, self._fetch, self._at, self._last = size, fetch, 0, 0
+        self._stopped = stopped
         # Where what is read strip after strip begins, and what came of it.
         self._run = 0, memoryview(b"")
         self._page = lru_cache(PAGES)(self._page_at)
@@ -80,8 +83,12 @@ class RangeFile(RawIOBase):
             else:
                 starts.append(start)
                 ends.append(start + size)
-        with ThreadPoolExecutor(CONNECTIONS, "parts") as threads:
-            runs = list(threads.map(self._fetch, starts, ends))
+        try:
+            with ThreadPoolExecutor(CONNECTIONS, "parts") as threads:
+                runs = list(threads.map(self._fetch, starts, ends))
+        except KeyboardInterrupt as stop:
+            self._stopped(stop)
+            return [bytes(size) for size in sizes]
         found = []
         for start, size in zip(offsets, sizes, strict=True):
             run = bisect_right(starts, start) - 1
@@ -92,13 +99,13 @@ class RangeFile(RawIOBase):
 class Opener(MultiByteRangeResourceContainer):
     """What rasterio opens a file of this name by; there is nothing beside it."""
 
-    def __init__(self, name: str, size: int, fetch: Fetch) -> None:
-        self._name, self._size, self._fetch = name, size, fetch
+    def __init__(self, name: str, size: int, fetch: Fetch, stopped: Stopped) -> None:
+        self._name, self._size, self._fetch, self._stopped = name, size, fetch, stopped
 
     def open(self, path: str, mode: str = "r", **_: Any) -> RangeFile:
         if not self.isfile(path):
             raise FileNotFoundError(path)
-        return RangeFile(self._size, self._fetch)
+        return RangeFile(self._size, self._fetch, self._stopped)
 
     def isfile(self, path: str) -> bool:
         return PurePosixPath(path).name == self._name

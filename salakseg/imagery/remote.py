@@ -11,6 +11,7 @@ read once, it takes them for empty from then on, and says nothing.
 
 import re
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import rasterio
 
 from salakseg.bucket import ASKED_AT_ONCE, Bucket, is_url, shown_url
 from salakseg.errors import InputError, WorkError
 from salakseg.imagery.ranges import Opener, RangeFile
+from salakseg.signals import Stop, stopping
 
 # What GDAL calls them, and what they are called here.
 GDAL_NAMES = {"/vsis3/": "s3://", "/vsigs/": "gs://", "/vsiaz/": "az://", "/vsicurl/": ""}
@@ -44,7 +46,7 @@ class RemoteImage(ABC):
     """
 
     gdal_name: str | None
-    failure: InputError | WorkError | None = None
+    failure: BaseException | None = None
 
     def __init__(self, text: str, name: str) -> None:
         """Of its whole text, by which it is itself, and its file name."""
@@ -59,6 +61,10 @@ class RemoteImage(ABC):
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes tell each other of it; connections stay with theirs.
+        return _the_one, (self._text,)
 
     def exists(self) -> bool:
         """Whether it is there, so far as is known without asking again."""
@@ -104,13 +110,17 @@ class ImageAtUrl(RemoteImage):
 
     def __init__(self, url: str) -> None:
         """Raises `InputError` for a protocol that is not known, or lacks its package."""
-        base, mark, query = url.partition("?") if url.lower().startswith("http") else (url, "", "")
+        of_http = url.lower().startswith("http")
+        base, mark, query = url.partition("?") if of_http else (url, "", "")
         folder, _, self._file = base.rpartition("/")
         if folder.endswith(":/") or not self._file:
-            raise InputError(f"{shown_url(url)}: names no image")
-        super().__init__(url, unquote(self._file))
+            raise InputError(
+                f"{shown_url(url)}: names no image; with / at the end its images are meant"
+            )
+        super().__init__(url, unquote(self._file) if of_http else self._file)
         self._bucket = _bucket(folder + mark + query)
-        kinds = GDAL_NAMES.items() if not mark else ()
+        secret = of_http and (mark or "@" in urlsplit(url).netloc)
+        kinds = () if secret else GDAL_NAMES.items()
         known = (
             name + url.removeprefix(ours) for name, ours in kinds if url.startswith(ours or "http")
         )
@@ -142,14 +152,13 @@ class ImageAtUrl(RemoteImage):
         return self.size, next(known, "")
 
     def open(self, mode: str = "rb") -> Any:
-        return RangeFile(self.size, self.read)
+        return RangeFile(self.size, self.read, self._stopped)
 
     def raster(self) -> Any:
         self._bucket.require_ranges(self._file, self.size)
         self.failure = None
-        return rasterio.open(
-            self.name, driver="GTiff", opener=Opener(self.name, self.size, self.read)
-        )
+        opener = Opener(self.name, self.size, self.read, self._stopped)
+        return rasterio.open(self.name, driver="GTiff", opener=opener)
 
     def _write(self, file: IO[bytes]) -> None:
         file.write(self._whole(None, None))
@@ -158,10 +167,15 @@ class ImageAtUrl(RemoteImage):
         """A part of it; zeros, and `failure`, where it cannot be had."""
         if self.failure is None:
             try:
+                if end > self.size:
+                    raise InputError(f"{self}: is cut off; upload it again, whole")
                 return self._whole(start, end)
-            except (InputError, WorkError) as error:
+            except (InputError, WorkError, KeyboardInterrupt) as error:
                 self.failure = error
         return bytes(end - start)
+
+    def _stopped(self, stop: KeyboardInterrupt) -> None:
+        self.failure = stop
 
     def _whole(self, start: int | None, end: int | None) -> bytes:
         try:
@@ -215,7 +229,7 @@ class ImageInZip(RemoteImage):
             with self.open() as member:
                 while part := member.read(1 << 20):
                     file.write(part)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise InputError(f"{self}: cannot be unpacked ({error})") from error
 
 
@@ -258,6 +272,12 @@ def remote_images(text: str, suffixes: tuple[str, ...] = ()) -> list[RemoteImage
     return images
 
 
+def _the_one(text: str) -> RemoteImage:
+    images = remote_images(text)
+    assert images is not None
+    return images[0]
+
+
 def ask_for(images: Sequence[ImagePath]) -> None:
     """Ask for the lengths and versions of many at once; raises as `RemoteImage.size`."""
     remote = [image for image in images if isinstance(image, RemoteImage)]
@@ -267,12 +287,16 @@ def ask_for(images: Sequence[ImagePath]) -> None:
 
 @contextmanager
 def answered(path: ImagePath) -> Iterator[None]:
-    """Raise, in place of whatever GDAL says or does not say, what kept a part from being read."""
+    """Raise, in place of whatever GDAL says or does not say, what kept a part from being read; as
+    it swallows what is raised in Python that it calls, Ctrl-C too."""
     try:
         yield
     finally:
-        if isinstance(path, RemoteImage) and path.failure is not None:
-            raise path.failure
+        if isinstance(path, RemoteImage):
+            if stopping.is_set():
+                raise Stop
+            if path.failure is not None:
+                raise path.failure
 
 
 @contextmanager

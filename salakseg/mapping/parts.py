@@ -95,7 +95,7 @@ def make_parts_again(
     words = " and ".join(PARTS[kind].words for kind in parts)
     console.print(f"{path}: is mapped already and stays; made from it, with these options: {words}")
     shape = source.height, source.width
-    require_disk_space(parent, AGAIN_BYTES * prod(shape), f"{words} of {path.name}")
+    require_disk_space(parent, AGAIN_BYTES * prod(shape), f"making {words} of {path.name}")
     # Not where an unfinished map may be.
     folder = parent / f".parts-{job.image.name.rpartition('/')[2]}"
     shutil.rmtree(folder, ignore_errors=True)

@@ -38,7 +38,7 @@ class OnnxGenerator(Generator):
         if isinstance(self._side, int) and images.shape[-2:] != (self._side, self._side):
             raise InputError(
                 f"{self._source}: takes tiles of {self._side} × {self._side} pixels only; leave "
-                "out --tile"
+                "out --enlarge, or tile="
             )
         values = np.ascontiguousarray(images.float().cpu().numpy())
         (probabilities,) = self._session.run([PROBABILITIES], {IMAGE: values})

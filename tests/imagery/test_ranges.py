@@ -31,7 +31,7 @@ def fetch() -> Counted:
 
 @pytest.fixture
 def file(fetch: Counted) -> RangeFile:
-    return RangeFile(len(CONTENT), fetch)
+    return RangeFile(len(CONTENT), fetch, pytest.fail)
 
 
 def at(file: RangeFile, start: int, size: int) -> bytes:
@@ -79,3 +79,13 @@ def test_the_blocks_of_a_window_are_a_request_for_each_run(file: RangeFile, fetc
     found = file.get_byte_ranges(offsets, sizes)
     assert found == [CONTENT[o : o + n] for o, n in zip(offsets, sizes, strict=True)]
     assert sorted(fetch.asked) == [(100, 20_100), (500_000, 529_008), (2_000_000, 2_000_005)]
+
+
+def test_who_calls_gdal_is_told_of_a_ctrl_c_in_the_middle_of_it() -> None:
+    def fetch(start: int, end: int) -> bytes:
+        raise KeyboardInterrupt
+
+    told: list[KeyboardInterrupt] = []
+    file = RangeFile(len(CONTENT), fetch, told.append)
+    assert file.get_byte_ranges([0, 1 << 20], [10, 20]) == [bytes(10), bytes(20)]
+    assert len(told) == 1

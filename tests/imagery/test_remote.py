@@ -1,5 +1,6 @@
 """Images behind URLs and in zips."""
 
+import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +195,23 @@ def test_what_goes_wrong_in_the_middle_is_never_taken_for_pixels(
         server.fault = lambda *_: None
 
 
+@pytest.mark.parametrize("number", range(0, 7, 2))
+def test_ctrl_c_in_the_middle_of_it_is_not_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    image, read, asked = one(f"{server.url}/tiled.tif"), bucket.Bucket.read, []
+
+    def interrupted(*arguments: Any) -> bytes:
+        asked.append(arguments)
+        if len(asked) == number + 1:
+            raise KeyboardInterrupt
+        return read(*arguments)
+
+    monkeypatch.setattr(bucket.Bucket, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pixels_of(image)
+
+
 def test_it_is_known_by_what_the_server_says(server: Server, folder: Path) -> None:
     path = folder / "tiled.tif"
     before = one(f"{server.url}/tiled.tif").version
@@ -224,11 +242,22 @@ def test_a_path_is_none(text: str) -> None:
     [
         ("https://host/a.tif", "/vsicurl/https://host/a.tif"),
         ("https://host/a.tif?sig=x", None),
+        ("https://me:word@host/a.tif", None),
         ("file:///data/a.tif", None),
     ],
 )
 def test_what_qgis_calls_it(text: str, gdal: str | None) -> None:
     assert one(text).gdal_name == gdal
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://me:word@host/a%20b.tif?sig=x", "/vsicurl/http://host/a.tif", "zip://a.zip!b.tif"],
+)
+def test_processes_may_send_it_to_each_other(text: str) -> None:
+    image = one(text)
+    sent = pickle.loads(pickle.dumps(image))
+    assert sent == image and str(sent) == str(image) and sent.gdal_name == image.gdal_name
 
 
 @pytest.mark.parametrize("name", ["tiled.tif", "turned.tif", "turned 1.jpg", "photo.png"])
@@ -240,6 +269,27 @@ def test_an_image_in_a_zip(folder: Path, name: str, form: str, method: int) -> N
     image = one(form.format("photos.zip", name))
     assert str(image) == f"zip://photos.zip!in/{name}" and image.name == name
     assert (pixels_of(image) == pixels_of(folder / name)).all()
+
+
+def test_a_cut_off_image_is_said_to_be_that(server: Server, folder: Path) -> None:
+    (folder / "cut.tif").write_bytes((folder / "tiled.tif").read_bytes()[:20_000])
+    with pytest.raises(InputError, match=f"^{server.url}/cut.tif: is cut off"):
+        pixels_of(one(f"{server.url}/cut.tif"))
+
+
+def test_percents_are_of_web_servers() -> None:
+    assert one("https://host/a%20b.tif").name == "a b.tif"
+    assert one("file:///data/a%20b.tif").name == "a%20b.tif"
+
+
+def test_a_damaged_tiff_in_a_zip(folder: Path) -> None:
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.write(folder / "tiled.tif", "tiled.tif")
+    content = bytearray(Path("photos.zip").read_bytes())
+    content[5000:9000] = bytes(4000)
+    Path("photos.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"^zip://photos.zip!tiled.tif: rows 0 to"):
+        pixels_of(one("zip://photos.zip!tiled.tif"))
 
 
 def test_a_zip_that_cannot_be_read(folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_network_that_breaks(
     capsys.readouterr()
     assert len(predict(urls, model=brightest_file, out="broken")) == 3
     out = " ".join(capsys.readouterr().out.split())
-    assert f"{len(done)} of 3 images are mapped already" in out
+    assert f"left as they are: {len(done)} of 3 images" in out
     assert f"{server.url}/b.tif: goes on at" in out
     assert {how for how, name, _ in server.asked if name[0] in done} == {"HEAD"}
     for name in "abc":

@@ -86,7 +86,7 @@ def test_tiles_of_one_size_alone_where_the_network_wants_it() -> None:
     file, _ = model_file("pspnet-tu-mobilenetv3_small_050")
     loaded = load_any_model(export(file))
     assert loaded.probabilities(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1] == 3
-    with pytest.raises(InputError, match=r"tiles of 64 × 64 pixels only; leave out --tile"):
+    with pytest.raises(InputError, match=r"tiles of 64 × 64 pixels only; leave out --enlarge"):
         loaded.probabilities(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
 
 
