@@ -53,7 +53,9 @@ class Bucket:
         """Raises `InputError` for a protocol that is not known, or lacks its package."""
         import fsspec
 
-        protocol = url.partition("://")[0].lower()
+        protocol, mark, rest = url.partition("://")
+        protocol = protocol.lower()
+        url = protocol + mark + rest
         try:
             self._files, root = fsspec.core.url_to_fs(url, **_options(protocol))
         except Exception as error:  # the packages have errors of their own, of all kinds
@@ -102,8 +104,11 @@ class Bucket:
         with ThreadPoolExecutor(ASKED_AT_ONCE, "bucket") as threads:
             return list(threads.map(size, names))
 
-    def about(self, name: str) -> dict[str, Any]:
-        """What the server tells of a file: `size` and more; raises as `read`."""
+    def about(self, name: str, *, now: bool = False) -> dict[str, Any]:
+        """What the server tells of a file: `size` and more, or what it tells now, whatever it told
+        before; raises as `read`."""
+        if now:
+            self._files.invalidate_cache()
         return self._asked(name, lambda path: dict(self._files.info(path)))
 
     def names(self) -> list[str]:

@@ -178,7 +178,7 @@ def evaluate(
         show(comparison)
     console.print(
         f"Wrote {out / 'report.html'}, with metrics.json, tables and pictures beside it. "
-        "Next: salakseg predict IMAGE"
+        "Next: salakseg predict IMAGE" + (f" --enlarge {enlarge:g}" if enlarge != 1 else "")
     )
     return whole
 

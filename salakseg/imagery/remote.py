@@ -81,6 +81,10 @@ class RemoteImage(ABC):
         """What changes with its bytes."""
 
     @abstractmethod
+    def require_unchanged(self) -> None:
+        """Raise `InputError` where what was read of it may be of two images."""
+
+    @abstractmethod
     def open(self, mode: str = "rb") -> Any:
         """Its bytes as a file."""
 
@@ -148,8 +152,15 @@ class ImageAtUrl(RemoteImage):
 
     @property
     def version(self) -> Sequence[Any]:
-        known = (str(self._about[name]) for name in VERSIONS if self._about.get(name))
-        return self.size, next(known, "")
+        return self.size, _version(self._about)
+
+    def require_unchanged(self) -> None:
+        try:
+            now = self._bucket.about(self._file, now=True)
+        except FileNotFoundError as error:
+            raise InputError(f"{self}: is not there any more") from error
+        if _version(now) != _version(self._about):
+            raise InputError(f"{self}: was replaced while it was read; the same command maps it")
 
     def open(self, mode: str = "rb") -> Any:
         return RangeFile(self.size, self.read, self._stopped)
@@ -206,6 +217,9 @@ class ImageInZip(RemoteImage):
     @property
     def version(self) -> Sequence[Any]:
         return self._about.file_size, self._about.CRC
+
+    def require_unchanged(self) -> None:
+        """As of any file here it is not asked."""
 
     @cached_property
     def _about(self) -> zipfile.ZipInfo:
@@ -307,6 +321,10 @@ def local(path: ImagePath) -> Iterator[Path]:
         return
     with path.copied() as copy:
         yield copy
+
+
+def _version(about: dict[str, Any]) -> str:
+    return next((str(about[name]) for name in VERSIONS if about.get(name)), "")
 
 
 @lru_cache

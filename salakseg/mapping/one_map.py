@@ -15,6 +15,7 @@ from salakseg.distributed import from_first, rank, summed, world_size
 from salakseg.errors import InputError
 from salakseg.files import atomic_path, replace_folder, require_disk_space, write_text
 from salakseg.imagery.raster import ImageSource
+from salakseg.imagery.remote import RemoteImage
 from salakseg.mapping.against_mask import (
     ERRORS,
     print_scores,
@@ -93,6 +94,8 @@ def make_map(
     shrunk = Shrunk(*shape)
     with open_scratch(folder, shape, job.key, shrunk.sums, kept) as scratch:
         _classify_into(scratch, source, seen, network, options, shrunk, title)
+        if isinstance(path, RemoteImage):
+            from_first(path.require_unchanged)
         shrunk.sums[...] = summed(torch.from_numpy(shrunk.sums.astype(np.int64))).numpy()
         return from_first(
             lambda: _write(job, scratch, source, network, options, zones, ground, shrunk, far)

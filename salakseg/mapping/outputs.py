@@ -56,7 +56,7 @@ def make_tags(
     }
     if image:
         tags["IMAGE"] = image
-    if model.val_confusion is not None:
+    if model.val_confusion is not None and model.enlarge == 1:
         tags["USERS_ACCURACY"] = json.dumps(_users_accuracy(model.val_confusion))
     return tags if far is None else tags | {"FAR": f"{far}"}
 

@@ -122,6 +122,26 @@ def test_an_image_that_was_replaced_is_another(
         predict(urls, model=brightest_file, out="maps")
 
 
+def test_an_image_that_is_replaced_while_it_is_read_is_no_map(
+    server: Server, photos: Path, brightest_file: Path
+) -> None:
+    for seed, name in enumerate(("a.tif", "e.tif")):
+        write_tiff(photos / name, np.moveaxis(coloured(400, 330, seed)[0], 2, 0))
+    other = (photos / "e.tif").read_bytes()
+
+    def replaced(*_: Any) -> None:
+        (photos / "a.tif").write_bytes(other)
+
+    server.fault = lambda name, span, number: replaced() if span else None
+    with pytest.raises(InputError, match=r"a\.tif: was replaced while it was read"):
+        predict([f"{server.url}/a.tif"], model=brightest_file, out="maps")
+    assert not list(Path("maps").glob("*.tif"))
+    server.fault = lambda *_: None
+    predict([f"{server.url.replace('http', 'HTTP')}/a.tif"], model=brightest_file, out="maps")
+    predict([photos / "a.tif"], model=brightest_file, out="near")
+    assert same(map_of("maps", "a"), map_of("near", "a"))
+
+
 def test_one_that_is_no_image_does_not_stop_the_others(
     server: Server, photos: Path, brightest_file: Path
 ) -> None:
