@@ -1092,7 +1092,8 @@ class _Stopping:
 
 def _is_first() -> bool:
     """Whether this is the process of a torchrun that speaks, or no other is there."""
-    return os.environ.get("RANK", "0") == "0"
+    # As `distributed.was_launched`, without torch. Job arrays may have a RANK of their own.
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def _leave_it_to_the_first() -> None:

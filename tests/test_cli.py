@@ -312,8 +312,10 @@ def test_a_signal_after_the_last_word_changes_nothing(last: str) -> None:
 def test_what_is_not_shared_out_is_done_by_the_first_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, said in (("1", ""), ("0", salakseg.__version__)):
+    version = salakseg.__version__
+    for number, of_all, said in (("1", "2", ""), ("0", "2", version), ("1", "1", version)):
         monkeypatch.setenv("RANK", number)
+        monkeypatch.setenv("WORLD_SIZE", of_all)
         with pytest.raises(SystemExit) as ended:
             cli.main(["--version"])
         assert ended.value.code == 0 and capsys.readouterr().out.strip() == said
