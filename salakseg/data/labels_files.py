@@ -13,7 +13,7 @@ from salakseg.data.labels_geographic import GroundPolygons, read_ground_labels
 from salakseg.data.labels_image import Labelled
 from salakseg.data.labels_label_studio import is_label_studio, read_label_studio
 from salakseg.data.labels_labelme import is_labelme, read_labelme
-from salakseg.data.labels_mask_zip import TABLES, read_mask_zip, table_of
+from salakseg.data.labels_mask_zip import TABLES, read_mask_zip, tables_of
 from salakseg.data.labels_supervisely import is_supervisely, read_supervisely
 from salakseg.data.problems import first_of, plural
 from salakseg.errors import InputError
@@ -28,7 +28,7 @@ IN_PIXELS = (
 CVAT_FILE = "annotations.xml"
 KNOWN = (
     "GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML, Labelme, COCO, CVAT for images or its masks, "
-    "Label Studio or Supervisely"
+    "Label Studio, Supervisely or Roboflow's masks"
 )
 
 
@@ -85,7 +85,7 @@ def _read(path: Path, label_field: str | None, layer: str | None, found: LabelFi
             if not (isinstance(content, dict) and isinstance(content.get("type"), str)):
                 return False
         elif path.name in TABLES:
-            kind = "CVAT's masks"
+            kind = "masks with a table"
             return _read_masks(path, found)
         elif suffix in (".xml", ".zip"):
             kind = "CVAT for images"
@@ -93,7 +93,7 @@ def _read(path: Path, label_field: str | None, layer: str | None, found: LabelFi
             if xml is not None:
                 found.images += read_cvat(path, xml)
                 return True
-            kind = "CVAT's masks"
+            kind = "masks with a table"
             if suffix == ".zip" and _read_masks(path, found):
                 return True
             if suffix == ".xml" or not _holds_ground(path):
@@ -125,13 +125,13 @@ def _read_masks(path: Path, found: LabelFiles) -> bool:
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            table = table_of(names)
-            if table is not None:
+            tables = tables_of(names)
+            for table in tables:
                 found.images += read_mask_zip(path, table, names, archive.read)
-            return table is not None
+            return bool(tables)
     folder = path.parent
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*.png")]
-    if table_of([path.name, *names]) is None:
+    if not tables_of([path.name, *names]):
         return False
     found.images += read_mask_zip(path, path.name, names, lambda name: (folder / name).read_bytes())
     return True

@@ -77,6 +77,42 @@ def test_unpacked_they_are_the_same_masks(tmp_path: Path, below: str) -> None:
     assert np.array_equal(names, np.array(["", "Kebun: A", "Air"], object)[numbers()])
 
 
+def roboflow(mode: str) -> dict[str, bytes]:
+    table = b"Pixel Value, Class\n0, background\n2, Air\n1, Kebun: A\n"
+    return {
+        "train/_classes.csv": table,
+        "train/a_jpg.rf.1f.jpg": b"",
+        "train/a_jpg.rf.1f_mask.png": mask(mode),
+        "valid/_classes.csv": table,
+        "valid/b_jpg.rf.2e_mask.png": mask("L"),
+        "test/_classes.csv": table,
+        "README.roboflow.txt": b"",
+    }
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_roboflows_masks_are_by_their_numbers(tmp_path: Path, mode: str) -> None:
+    first, second = read(archive(tmp_path / "farm.zip", roboflow(mode)))
+    assert (first.names, second.names) == (("a_jpg.rf.1f",), ("b_jpg.rf.2e",))
+    for one in first, second:
+        assert [shape.name for shape in one.shapes] == ["Kebun: A", "Air"]
+        assert np.array_equal(drawn(one.shapes), np.array([255, 1, 0], np.uint8)[numbers()])
+
+
+def test_roboflows_folders_are_the_same(tmp_path: Path) -> None:
+    photo(tmp_path / "data" / "images" / "a_jpg.rf.1f.jpg")
+    archive(tmp_path / "farm.zip", roboflow("L"))
+    with zipfile.ZipFile(tmp_path / "farm.zip") as file:
+        file.extractall(tmp_path / "farm")
+    names = labels_after(tmp_path / "data", tmp_path / "out", tmp_path / "farm")
+    assert np.array_equal(names, np.array(["", "Kebun: A", "Air"], object)[numbers()])
+
+
+def test_a_mask_of_colours_where_the_table_has_numbers(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a_jpg\.rf\.1f_mask\.png: has colours \(RGB\)"):
+        read(archive(tmp_path / "farm.zip", roboflow("RGB")))
+
+
 def test_a_class_that_is_black_is_a_class(tmp_path: Path) -> None:
     files = content("Segmentation mask 1.1")
     files["labelmap.txt"] = LABELMAP.replace("background", "Tanah").encode()
@@ -94,7 +130,7 @@ def test_a_class_that_is_black_is_a_class(tmp_path: Path) -> None:
 )
 def test_damaged_tables_are_named(tmp_path: Path, table: str, said: str) -> None:
     files = content("Segmentation mask 1.1") | {"labelmap.txt": table.encode()}
-    whole = rf"job\.zip: damaged, or no file of CVAT's masks \(.*{said}"
+    whole = rf"job\.zip: damaged, or no file of masks with a table \(.*{said}"
     with pytest.raises(InputError, match=whole):
         read(archive(tmp_path / "job.zip", files))
 
