@@ -567,7 +567,7 @@ def evaluate(
     cache_dir: CacheDir = None,
     cache_size: CacheSize = None,
     device: Device = "auto",
-    enlarge: Enlarge = 1,
+    enlarge: Enlarge = 1.0,
     amp: Amp = None,
     generator: BareGenerator = None,
     class_mapping: Annotated[
@@ -645,7 +645,7 @@ def predict(
             help="Metres on the ground a pixel, where there is no CRS.", rich_help_panel=SEEN
         ),
     ] = None,
-    enlarge: Enlarge = 1,
+    enlarge: Enlarge = 1.0,
     tta: Annotated[
         bool,
         typer.Option(

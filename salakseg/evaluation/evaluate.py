@@ -56,7 +56,7 @@ def evaluate(
     cache_size: float | None = None,
     generator: str | None = None,
     class_mapping: Path | str | None = None,
-    enlarge: float = 1,
+    enlarge: float = 1.0,
     amp: bool | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the results into `out`; several processes share out the patches.

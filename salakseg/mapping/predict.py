@@ -81,7 +81,7 @@ def predict(
     white_level: int | None = None,
     resolution: str | float = "match",
     gsd: float | None = None,
-    enlarge: float = 1,
+    enlarge: float = 1.0,
     tta: bool = False,
     zones: Path | str | None = None,
     zone_field: str | None = None,

@@ -68,7 +68,7 @@ class Model:
     source: str = ""
     val_confusions: NDArray[np.int64] | None = None
     white_level: int | None = None
-    enlarge: float = 1
+    enlarge: float = 1.0
 
     @property
     def band_set(self) -> BandSet | None:
