@@ -2,8 +2,8 @@
 
     python benchmarks/speed/scale_out.py [--turns 3]
 
-Training of `tiny` and of a larger network, and that one's `eval` on 120 patches and `predict` of an
-image of 1,536 × 1,536 pixels, each started by torchrun in one process and in two, a thread each, in
+Training of `tiny` and of a larger network, and that one's `eval` on 400 patches and `predict` of an
+image of 3,072 × 3,072 pixels, each started by torchrun in one process and in two, a thread each, in
 turns; connected by gloo. Of two processes also the share of the time in which they exchange
 something or wait for each other; of training the most that can come of it: what two processes take
 that know nothing of each other, with half of the batch each. Then what an iteration sends, and how
@@ -154,12 +154,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary)
         pack_samples(data)
-        draw_patches(data / "drawn", 120, labelled=1)
+        draw_patches(data / "drawn", 400, labelled=1)
         split = data / "drawn" / "split.csv"
         salakseg.index(data / "drawn", out=data / "drawn-index", split_file=split)
         salakseg.shard(index_dir=data / "drawn-index", out=data / "drawn-shards")
         photos = [np.asarray(Image.open(path)) for path in sorted((SAMPLES / "images").iterdir())]
-        make_mosaic(data / "field.tif", photos, 1536, "utm")
+        make_mosaic(data / "field.tif", photos, 3072, "utm")
         random_model(data / "model.pth", REALISTIC, SAMPLES / "class_mapping.csv")
         for name in options.only:
             turns = []
