@@ -109,6 +109,7 @@ def finish(run: Run, final: Model, seconds: float) -> dict[str, Any]:
         "best_val_miou": best,
         "best_iteration": run.best_iteration,
         "final_val_miou": None if run.val_confusion is None else scores(run.val_confusion).miou,
+        "unlike_labelled": unlike,
         "advice": [asdict(advice) for advice in run.advice],
         "seconds_of_last_start": round(seconds, 1),
         "salakseg": VERSION,

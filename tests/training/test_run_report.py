@@ -79,6 +79,7 @@ def test_it_says_where_most_unlabelled_patches_are_like_no_labelled_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float, said: bool
 ) -> None:
     content = finish(a_run(tmp_path, share_unlike=lambda _: share), FINAL, 1.0)
+    assert content["unlike_labelled"] == share
     assert [one["rule"] for one in content["advice"]] == ["unlike the labelled"] * said
     assert ("72% of the unlabelled patches look like" in capsys.readouterr().out) is said
 
