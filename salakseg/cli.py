@@ -1067,7 +1067,7 @@ def main(arguments: list[str] | None = None) -> Any:
 def _leave(error: BaseException | None) -> None:
     """End one of the processes of a torchrun at once: in the destructors of what connected them it
     aborts now and then, and work that is done would count as failed."""
-    if isinstance(error, SystemExit) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if isinstance(error, SystemExit) and _was_launched():
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
@@ -1092,8 +1092,12 @@ class _Stopping:
 
 def _is_first() -> bool:
     """Whether this is the process of a torchrun that speaks, or no other is there."""
-    # As `distributed.was_launched`, without torch. Job arrays may have a RANK of their own.
-    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+    return not _was_launched() or os.environ.get("RANK", "0") == "0"
+
+
+def _was_launched() -> bool:
+    """As `distributed.was_launched`, without torch. Job arrays may have a RANK of their own."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _leave_it_to_the_first() -> None:

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import fsspec
 import pytest
 
+from salakseg import bucket
+
 # Called for each request with the name, the range and its number, from 0; what it gives is a fault:
 # a status, "cut", "silent", bytes to send instead, or None.
 Fault = Callable[[str, "tuple[int, int] | None", int], Any]
@@ -30,6 +32,12 @@ class Server:
     def fetched(self) -> list[tuple[str, tuple[int, int] | None]]:
         """What was asked for of the tars."""
         return [(name, span) for how, name, span in self.asked if how == "GET" and ".tar" in name]
+
+
+def lose_patience(monkeypatch: pytest.MonkeyPatch, after: float) -> None:
+    """Let who reads ask again soon, and for so many seconds only."""
+    monkeypatch.setattr(bucket, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(bucket, "PATIENCE", after)
 
 
 @contextmanager

@@ -11,20 +11,18 @@ import torch
 from torch.utils.data import DataLoader
 
 import salakseg
-from salakseg import bucket
 from salakseg.bucket import Bucket, is_url
 from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import read_split
 from salakseg.errors import InputError, WorkError
-from tests.servers import Server, http_server, s3_server
+from tests.servers import Server, http_server, lose_patience, s3_server
 
 
 @pytest.fixture
 def server(shards_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The shards, served; who reads has little patience."""
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(bucket, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(bucket, "PATIENCE", 0.3)
+    lose_patience(monkeypatch, 0.3)
     with http_server(shards_dir) as server:
         yield server
 
@@ -93,8 +91,7 @@ def test_nobody_listens() -> None:
     with http_server(Path()) as server:
         url = server.url
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket, "FIRST_WAIT", 0.02)
-        patch.setattr(bucket, "PATIENCE", 0.1)
+        lose_patience(patch, 0.1)
         with pytest.raises(WorkError, match=f"^{url}/manifest.json: no answer") as met:
             read_shards(url)
     assert "\n" not in str(met.value)

@@ -1,6 +1,6 @@
 """A run: what it has in hand, how it is evaluated, taken up and laid down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,7 @@ class Run:
     def read_probes(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         """Keep the probe patches, decoded, in memory: at most 64."""
         if len(rows):
-            patches = Patches(self.shards, {"train": "train"})
-            size = self.options.batch_size
-            self.probes = [
-                patches.read("train", part)
-                for part in np.split(rows, np.arange(size, len(rows), size))
-            ]
+            self.probes = list(self._batches("train", rows))
 
     def consult(self, log: CsvLog, timing: CsvLog, say: bool = True) -> None:
         """Let the doctor read the logs; say what is new."""
@@ -191,13 +186,23 @@ class Run:
         rows: NDArray[np.int64],
         on_batch: Callable[[int], object] = lambda _: None,
     ) -> NDArray[np.float32]:
+        features = [
+            features_of(model, batch.images.to(self.step.device), self.options.amp)
+            for batch in self._batches(split, rows, on_batch)
+        ]
+        return np.concatenate(features)
+
+    def _batches(
+        self,
+        split: str,
+        rows: NDArray[np.int64],
+        on_batch: Callable[[int], object] = lambda _: None,
+    ) -> Iterator[Batch]:
+        """These patches of a split; `on_batch` gets the number of each batch before it is read."""
         patches, size = Patches(self.shards, {split: split}), self.options.batch_size
-        features = []
         for part in np.split(rows, np.arange(size, len(rows), size)):
             on_batch(len(part))
-            images = patches.read(split, part).images.to(self.step.device)
-            features.append(features_of(model, images, self.options.amp))
-        return np.concatenate(features)
+            yield patches.read(split, part)
 
     def model(self) -> Model:
         """The teacher as a model that describes itself."""

@@ -23,7 +23,7 @@ from salakseg.data.shards import Shards, read_shards
 from salakseg.data.stream import TrainingStream, read_split
 from salakseg.errors import InputError, WorkError
 from salakseg.model.weights import load_model
-from tests.servers import Server, http_server
+from tests.servers import Server, http_server, lose_patience
 
 pytest.importorskip("aiohttp")
 
@@ -39,8 +39,7 @@ def folder(shards_dir: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """It, served; who reads has little patience."""
-    monkeypatch.setattr(bucket, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(bucket, "PATIENCE", 5.0)
+    lose_patience(monkeypatch, 5.0)
     monkeypatch.setattr(bucket, "SILENCE", 0.3)
     with http_server(folder) as server:
         yield server

@@ -17,7 +17,7 @@ from salakseg.imagery import ranges
 from salakseg.imagery.raster import open_image
 from salakseg.imagery.remote import RemoteImage, local, remote_images
 from tests.rasters import write_tiff
-from tests.servers import Server, http_server
+from tests.servers import Server, http_server, lose_patience
 
 pytest.importorskip("aiohttp")
 
@@ -50,8 +50,7 @@ def folder(tmp_path: Path, image: Any) -> Path:
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The folder, served; who reads has little patience."""
-    monkeypatch.setattr(bucket, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(bucket, "PATIENCE", 0.3)
+    lose_patience(monkeypatch, 0.3)
     with http_server(folder) as server:
         yield server
 

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from salakseg import assess_plan, bucket
+from salakseg import assess_plan
 from salakseg.cli import main
 from salakseg.errors import InputError, WorkError
 from salakseg.mapping import resample, scratch
@@ -21,7 +21,7 @@ from salakseg.mapping.predict import predict
 from tests.imagery.test_photo import DJI, drone_photo
 from tests.mapping.samples import coloured
 from tests.rasters import write_tiff
-from tests.servers import Server, http_server, s3_server
+from tests.servers import Server, http_server, lose_patience, s3_server
 
 pytest.importorskip("aiohttp")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -42,8 +42,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Them, served; who reads has little patience."""
-    monkeypatch.setattr(bucket, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(bucket, "PATIENCE", 0.1)
+    lose_patience(monkeypatch, 0.1)
     with http_server(photos) as server:
         yield server
 
