@@ -7,7 +7,8 @@ rotation, every other photograph without a label unlabelled. Cases:
 
 - `rare`: vegetation is cut to 0.5 % of the labelled pixels, the rest of it has no class;
 - `wrong`: every tenth labelled polygon has a wrong class;
-- `one-scene`: the six photographs of one scene that are not `val` are labelled, no others;
+- `one-scene`, `two-scenes`, `three-scenes`: six photographs of one scene are labelled, three of each
+  of two, two of each of three, none of the others;
 - `4`, `8`, `16`: as many photographs are labelled, drawn at random.
 
 A row a run is appended to `--results`: mIoU on `val` and on all photographs without a label, and
@@ -44,8 +45,10 @@ from scipy import ndimage
 import salakseg
 
 ARMS = ("supervised", "s4gan-paper", "s4gan")
-RARE, WRONG, ONE_SCENE = "rare", "wrong", "one-scene"
-CASES = (RARE, WRONG, ONE_SCENE, "4", "8", "16")
+RARE, WRONG = "rare", "wrong"
+# How many photographs of how many scenes are labelled.
+OF_SCENES = {"one-scene": (6, 1), "two-scenes": (3, 2), "three-scenes": (2, 3)}
+CASES = (RARE, WRONG, *OF_SCENES, "4", "8", "16")
 RARE_CLASS, RARE_SHARE, WRONG_SHARE = "Vegetation", 0.005, 0.1
 SMALLEST = 50  # pixels of a polygon that may be wrong or kept
 KEY = ["case", "arm", "run", "steps", "generator"]
@@ -99,9 +102,11 @@ def labelled_in(dubai: Path, case: str, run: int) -> list[str]:
     """The photographs that have a mask in a case."""
     table = split_of(dubai, rotation_of(run))
     pool = table[table.split != "val"]
-    if case == ONE_SCENE:
-        scenes = sorted(pool.scene.unique())
-        return pool.base_image[pool.scene == scenes[run % len(scenes)]].tolist()
+    if case in OF_SCENES:
+        photos, count = OF_SCENES[case]
+        scenes = np.roll(sorted(pool.scene.unique()), -run)[:count]
+        some = pool[pool.scene.isin(scenes)].groupby("scene").head(photos)
+        return some.base_image.tolist()
     if case.isdigit():
         return np.random.default_rng(run).permutation(pool.base_image)[: int(case)].tolist()
     return pool.base_image[pool.split == "train"].tolist()

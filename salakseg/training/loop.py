@@ -320,6 +320,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 labeled, unlabeled = next(batches)
                 loading += time.monotonic() - asked
                 run.iteration += 1
+                run.decide_on_self_training(run.iteration)
                 if run.iteration == first + 1:
                     with operations_without_determinism() as others:
                         step(run.iteration, labeled, unlabeled)
@@ -347,10 +348,8 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
                 timing.write(times)
                 run.tracker.log_iteration(run.iteration, row, times)
                 last_time, last_iteration, loading, saving = now, run.iteration, 0.0, 0.0
-                line = iteration_line(
-                    run.iteration, options.num_steps, row, int(step.last_st_count)
-                )
-                console.print(line)
+                accepted = int(step.last_st_count)
+                console.print(iteration_line(run.iteration, options.num_steps, row, accepted))
                 bars.update(task, rate=f"{rate:.2f} it/s")
             files: dict[Path, Any] = {}
             if run.evaluation_due or run.iteration % options.eval_every == 0 or done:

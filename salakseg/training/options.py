@@ -32,6 +32,7 @@ class Part(StrEnum):
     PIXEL_TRUST = "pixel-trust"
     IMAGE_TRUST = "image-trust"
     SUPERVISED_START = "supervised-start"
+    LIKENESS = "likeness"
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,8 @@ class Recipe:
         accepted_images: share of the images, by the judge's score, that teach.
         self_training_begins, self_training_full: at which parts of the run self-training sets in
             and has its whole weight; before, the teacher has learnt nothing yet.
+        most_unlike: if a larger share of the unlabelled patches is like none of the labelled ones
+            when self-training is to set in, it does not.
     """
 
     method: str
@@ -235,6 +238,7 @@ class Recipe:
     accepted_images: float = 0.8
     self_training_begins: float = 0.15
     self_training_full: float = 0.3
+    most_unlike: float = 0.5
 
 
 # What a recipe is where a part is left out; its images have the colours of labelled ones then.
@@ -245,6 +249,7 @@ LEFT_OUT: dict[Part, dict[str, Any]] = {
     Part.PIXEL_TRUST: {"kept_pixels": 1.0},
     Part.IMAGE_TRUST: {"accepted_images": 1.0, "threshold_st": None},
     Part.SUPERVISED_START: {"self_training_begins": 0.0, "self_training_full": 0.0},
+    Part.LIKENESS: {"most_unlike": 1.0},
 }
 
 

@@ -51,6 +51,7 @@ def where_it_began(run: Run, stream_from: Callable[[dict[str, int]], TrainingStr
     batches = stream_from(checkpoint["positions"])
     with progress("Replaying", len(iterations)) as bar:
         for iteration, (labeled, unlabeled) in zip(iterations, batches, strict=False):
+            run.decide_on_self_training(iteration)
             run.step(iteration, labeled, unlabeled)
             if not is_finite(run.step):
                 found = f"it began at iteration {iteration}, on the labelled patches "

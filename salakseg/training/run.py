@@ -20,22 +20,20 @@ from salakseg.model.applicability import applicability_of, are_beyond, described
 from salakseg.model.features import features_of
 from salakseg.model.weights import Model, as_array, as_tensor, some_photos
 from salakseg.training.advice import Advice, advice_on
-from salakseg.training.checkpoint import (
-    best_iteration_in,
-    has_best,
-)
-from salakseg.training.monitor import (
-    evaluation_head,
-    print_evaluation,
-)
-from salakseg.training.options import (
-    Options,
-)
+from salakseg.training.checkpoint import best_iteration_in, has_best
+from salakseg.training.monitor import evaluation_head, print_evaluation
+from salakseg.training.options import S4GAN, Options
+from salakseg.training.rates import self_training_ramp
 from salakseg.training.run_log import CsvLog, iou_columns
 from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
 from salakseg.training.tracking import Tracker, prediction_sheet
 from salakseg.training.trust import Probe
 from salakseg.version import VERSION
+
+UNLIKE_LABELLED = "of the unlabelled patches look like nothing that is labelled"
+NOT_TAUGHT = (
+    "none of them teach. Label some (salakseg suggest); --without likeness has them teach anyway"
+)
 
 
 class Run:
@@ -75,7 +73,7 @@ class Run:
             log.rows,
             timing.rows,
             num_steps=self.options.num_steps,
-            lambda_st=self.options.lambda_st,
+            lambda_st=0.0 if self.step.is_supervised else self.options.lambda_st,
             threshold_st=self.options.threshold_st,
             batch_size=self.options.batch_size,
             class_names=self.shards.mapping.names,
@@ -85,9 +83,29 @@ class Run:
                 console.print(f"Advice: {advice.text}")
         self.advice = found
 
+    def decide_on_self_training(self, iteration: int) -> None:
+        """Before `iteration`: if self-training of `s4gan` is to set in with it, decide whether it
+        does, and say so. Of photographs that are like none of the labelled ones it learns its own
+        mistakes (docs/quality.md)."""
+        step, recipe = self.step, self.step.recipe
+        ramp = (recipe.num_steps, recipe.self_training_begins, recipe.self_training_full)
+        if (
+            step.self_trains is not None
+            or recipe.method != S4GAN
+            or recipe.lambda_st == 0
+            or self_training_ramp(iteration, *ramp) == 0
+        ):
+            return
+        share = from_first(lambda: self.share_unlike(self.described_model()))
+        step.self_trains = share is None or share <= recipe.most_unlike
+        if share is not None:
+            then = "self-training sets in" if step.self_trains else NOT_TAUGHT
+            console.print(f"Iteration {iteration}: {share:.0%} {UNLIKE_LABELLED}: {then}")
+
     def choose_judge(self) -> Probe | None:
-        """Measure who judges images best, and listen to it from here on; None without probes."""
-        if not self.probes:
+        """Measure who judges images best, and listen to it from here on; None without probes, or
+        where no images are judged."""
+        if not self.probes or self.step.is_supervised:
             return None
         probe = self.step.probe(self.probes)
         self.step.image_trust.listen_to(from_first(lambda: probe.judge))
@@ -259,7 +277,7 @@ class Run:
                 "rank_correlation_d": probe.discriminator,
                 "rank_correlation_confidence": probe.confidence,
             }
-        judge = "" if step.discriminator is None else step.image_trust.judge
+        judge = "" if step.is_supervised else step.image_trust.judge
         row["judge"] = judge
         val = best = None
         if self.has_val:

@@ -14,11 +14,15 @@ from salakseg.metrics import scores
 from salakseg.model.applicability import is_far
 from salakseg.model.weights import Model
 from salakseg.training.advice import Advice
-from salakseg.training.run import Run
+from salakseg.training.run import NOT_TAUGHT, UNLIKE_LABELLED, Run
 from salakseg.version import VERSION
 
 # After so many, the rest can be told.
 TIMED_ITERATIONS = 5
+TAUGHT = (
+    "what it taught itself of them may be wrong; label some (salakseg suggest), or compare with "
+    "--method supervised"
+)
 
 
 def announce(run: Run, device: torch.device, dtype: torch.dtype | None) -> None:
@@ -91,16 +95,11 @@ def tell_others(operations: set[str]) -> None:
 def finish(run: Run, final: Model, seconds: float) -> dict[str, Any]:
     """Write run.json, say how the run went and what comes next; the content of run.json."""
     unlike = run.share_unlike(final)
-    if unlike is not None and is_far(unlike):
-        run.advice.append(
-            Advice(
-                "unlike the labelled",
-                run.iteration,
-                f"{unlike:.0%} of the unlabelled patches look like nothing that is labelled: what "
-                "it taught itself of them may be wrong; label some (salakseg suggest), or compare "
-                "with --method supervised",
-            )
-        )
+    untaught = run.step.self_trains is False
+    if unlike is not None and (untaught or is_far(unlike)):
+        then = NOT_TAUGHT if untaught else TAUGHT
+        text = f"{unlike:.0%} {UNLIKE_LABELLED}: {then}"
+        run.advice.append(Advice("unlike the labelled", run.iteration, text))
     best = None if run.best_iteration == 0 else run.best_val_miou
     content = {
         "options": asdict(run.options),

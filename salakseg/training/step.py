@@ -131,6 +131,8 @@ class Step:
         generator: G, trained.
         teacher: the running mean of G's weights; what is evaluated and saved as the model.
         discriminator: D; None for the supervised method.
+        self_trains: whether the unlabelled images teach, D with them; None before that is decided,
+            see `Run.decide_on_self_training`.
         totals: float32 (7,), sums of `LOSS_NAMES` since they were last taken, and their number.
         last_st_count: int64 scalar tensor, images accepted in the last iteration.
         train_confusion: int64 (K, K), G on the training batches since it was last taken.
@@ -155,6 +157,7 @@ class Step:
         scale = dtype == torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=scale)
         self.discriminator: Discriminator | None = None
+        self.self_trains: bool | None = None
         if recipe.method != SUPERVISED:
             # Beside `tiny`, the paper's D would take most of the time.
             width = 16 if generator.name == TINY_GENERATOR else 64
@@ -212,7 +215,7 @@ class Step:
             group["lr"] = recipe.learning_rate * group["rate"] * factor
 
         view_l = self._view(labeled, LABELED_COLOR)
-        if unlabeled is None or self.discriminator is None:
+        if unlabeled is None or self.is_supervised:
             self._supervised(view_l)
         else:
             self.optimizer_D.param_groups[0]["lr"] = DISCRIMINATOR_RATE * factor
@@ -221,6 +224,11 @@ class Step:
             else:
                 self._s4gan(iteration, view_l, self._view(unlabeled))
         self._update_teacher(teacher_decay(iteration, recipe.num_steps))
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether labelled images alone teach, by the method or by what was decided."""
+        return self.discriminator is None or self.self_trains is False
 
     def _view(self, batch: Batch, color: float = 0.0) -> View:
         """The weak view of a batch, on the device, with `color` of the strong one's colours."""
@@ -451,6 +459,7 @@ class Step:
                 "scaler_D_state": self.scaler_D.state_dict(),
                 "confidence_histogram": self.pixel_trust.histogram,
                 "image_trust": self.image_trust.state_dict(),
+                "self_trains": self.self_trains,
             }
         return state
 
@@ -468,6 +477,8 @@ class Step:
             _load_scale(self.scaler_D, state["scaler_D_state"])
             self.pixel_trust.histogram = state["confidence_histogram"].to(self.device)
             self.image_trust.load_state_dict(state["image_trust"])
+            # Checkpoints of earlier versions do not say; there they always did.
+            self.self_trains = state.get("self_trains", True)
 
 
 def _load_scale(scaler: torch.amp.GradScaler, state: dict[str, Any]) -> None:

@@ -360,6 +360,29 @@ def test_labels_are_kept_back_only_where_there_are_judges_to_choose_from(
         assert ("kept to judge" in said) == bool(kept)
 
 
+def test_photographs_like_nothing_that_is_labelled_do_not_teach(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(shards_dir, checkpoint_dir="like")
+    assert "that is labelled: self-training sets in" in capsys.readouterr().out
+    monkeypatch.setattr(run_module.Run, "share_unlike", lambda *_: 0.75)
+    content = small_run(shards_dir)
+    said = capsys.readouterr().out
+    assert "Iteration 1: 75% of the unlabelled patches look like nothing" in said
+    assert "self-training sets in" not in said and "Image trust" not in said
+    assert content["advice"][-1]["rule"] == "unlike the labelled"
+    small_run(shards_dir, checkpoint_dir="all", without=["likeness"])
+    assert not same(Path("checkpoints/final_model.pth"), Path("all/final_model.pth"))
+    assert same(Path("like/final_model.pth"), Path("all/final_model.pth"))
+    # Gone on with after iteration 4, as it was decided before.
+    whole = Path("checkpoints/final_model.pth").rename("whole.pth")
+    Path("checkpoints/checkpoint_4.pth").replace("checkpoints/latest_checkpoint.pth")
+    Path("checkpoints/checkpoint_6.pth").unlink()
+    monkeypatch.setattr(run_module.Run, "share_unlike", lambda *_: 0.0)
+    small_run(shards_dir, resume=True)
+    assert same(whole, Path("checkpoints/final_model.pth"))
+
+
 def test_the_papers_threshold_is_the_default_of_its_method_alone(shards_dir: Path) -> None:
     for method, given, expected in (
         ("s4gan-paper", {}, 0.6),

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from salakseg.data.shards import Shards
 from salakseg.data.stream import TrainingStream
 from salakseg.errors import InputError
 from salakseg.model.generator import create_generator
-from salakseg.training.options import Options, recipe_of
+from salakseg.training.options import LEFT_OUT, Options, Part, recipe_of
 from salakseg.training.run import Run
 from salakseg.training.step import NotFinite, Step
 
@@ -75,6 +76,51 @@ def test_which_share_of_the_unlabelled_patches_is_like_no_labelled_one(run: Run)
     assert run.share_unlike(replace(model, applicability=None)) is None
     del run.stream.positions["unlabeled"]  # as of a supervised run
     assert run.share_unlike(model) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "teach", "said"),
+    [
+        (0.51, False, "51% of the unlabelled patches look like nothing that is labelled: none"),
+        (0.5, True, "50% of the unlabelled patches look like nothing that is labelled: self"),
+        (None, True, ""),
+    ],
+)
+def test_photographs_like_nothing_that_is_labelled_do_not_teach(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    share: float | None,
+    teach: bool,
+    said: str,
+) -> None:
+    asked = []
+    monkeypatch.setattr(run, "share_unlike", lambda model: asked.append(model) or share)
+    run.step.recipe = replace(run.step.recipe, self_training_begins=0.5, self_training_full=1.0)
+    run.decide_on_self_training(2)
+    assert run.step.self_trains is None and not asked  # not due yet
+    for iteration in (3, 4):
+        run.decide_on_self_training(iteration)
+    assert len(asked) == 1
+    assert run.step.self_trains is teach and run.step.is_supervised is not teach
+    assert said in capsys.readouterr().out
+    assert (run.choose_judge() is None) or teach
+    content = run.checkpoint()
+    run.step.self_trains = None
+    run.go_on_from(content)
+    assert run.step.self_trains is teach
+
+
+@pytest.mark.parametrize(
+    "change", [{"method": "s4gan-paper"}, {"lambda_st": 0.0}, LEFT_OUT[Part.LIKENESS]]
+)
+def test_where_nobody_asks_they_all_teach(
+    run: Run, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(run, "share_unlike", lambda _: 1.0)
+    run.step.recipe = replace(run.step.recipe, **change)
+    run.decide_on_self_training(4)
+    assert not run.step.is_supervised
 
 
 def test_what_is_laid_down_is_taken_up(run: Run, shards: Shards) -> None:

@@ -19,6 +19,7 @@ def a_run(folder: Path, **more: Any) -> Any:
         generator=network,
         discriminator=None,
         recipe=SimpleNamespace(method="s4gan"),
+        self_trains=True,
         device=torch.device("cpu"),
     )
     return SimpleNamespace(
@@ -82,6 +83,15 @@ def test_it_says_where_most_unlabelled_patches_are_like_no_labelled_one(
     assert content["unlike_labelled"] == share
     assert [one["rule"] for one in content["advice"]] == ["unlike the labelled"] * said
     assert ("72% of the unlabelled patches look like" in capsys.readouterr().out) is said
+
+
+def test_it_says_at_the_end_too_that_they_did_not_teach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run(tmp_path, share_unlike=lambda _: 0.4)  # what it became since it was decided
+    run.step.self_trains = False
+    assert [one["rule"] for one in finish(run, FINAL, 1.0)["advice"]] == ["unlike the labelled"]
+    assert "is labelled: none of them teach. Label some" in capsys.readouterr().out
 
 
 def test_what_is_told_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -297,7 +297,17 @@ def test_a_network_without_counters_has_a_running_mean_too(shards: Shards) -> No
     assert torch.allclose(step.teacher.network.weight, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", list(Part))
+def test_where_it_was_decided_so_the_labelled_images_alone_teach(shards: Shards) -> None:
+    decided, supervised = make_step(), make_step("supervised")
+    decided.self_trains = False
+    run(decided, shards, 4)
+    run(supervised, shards, 4)
+    assert torch.equal(decided.totals, supervised.totals)
+    assert make_step().is_supervised is False
+
+
+# Likeness is asked about once, by `Run`.
+@pytest.mark.parametrize("part", [part for part in Part if part != Part.LIKENESS])
 def test_each_part_of_the_recipe_can_be_left_out(shards: Shards, part: Part) -> None:
     whole, ablated = make_step(), make_step(**LEFT_OUT[part])
     run(whole, shards, 8)
