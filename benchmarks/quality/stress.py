@@ -7,8 +7,7 @@ rotation, every other photograph without a label unlabelled. Cases:
 
 - `rare`: vegetation is cut to 0.5 % of the labelled pixels, the rest of it has no class;
 - `wrong`: every tenth labelled polygon has a wrong class;
-- `one-scene`, `two-scenes`, `three-scenes`: six photographs of one scene are labelled, three of each
-  of two, two of each of three, none of the others;
+- `one-scene`, `two-scenes`, `three-scenes`: six photographs are labelled, of so many scenes;
 - `4`, `8`, `16`: as many photographs are labelled, drawn at random.
 
 A row a run is appended to `--results`: mIoU on `val` and on all photographs without a label, and

@@ -24,24 +24,23 @@ from salakseg.mapping.against_mask import (
     scores_csv,
 )
 from salakseg.mapping.area_tables import areas_csv
-from salakseg.mapping.areas import Ground, ground_of, measure_areas, validation_of
+from salakseg.mapping.areas import ground_of, measure_areas, validation_of
 from salakseg.mapping.inputs import require_on_scale, suggest_nodata
 from salakseg.mapping.jobs import Job, MapOptions, Prediction
 from salakseg.mapping.likeness import share_far
 from salakseg.mapping.outputs import (
     Shrunk,
     made_by,
-    make_tags,
     write_preview,
     write_probabilities,
     write_raster,
     write_table,
 )
-from salakseg.mapping.parts import definition, write_parts
+from salakseg.mapping.parts import OpenMap, definition, write_parts
 from salakseg.mapping.resample import classify_seen, seen_by
 from salakseg.mapping.scratch import Scratch, image_step, open_scratch
 from salakseg.mapping.view_files import write_view
-from salakseg.mapping.zones import Zones, place_zones
+from salakseg.mapping.zones import place_zones
 from salakseg.model.applicability import UNLIKE, is_far
 from salakseg.model.weights import Model
 
@@ -97,9 +96,8 @@ def make_map(
         if isinstance(path, RemoteImage):
             from_first(path.require_unchanged)
         shrunk.sums[...] = summed(torch.from_numpy(shrunk.sums.astype(np.int64))).numpy()
-        return from_first(
-            lambda: _write(job, scratch, source, network, options, zones, ground, shrunk, far)
-        )
+        of = OpenMap(job, source, network, options, zones, ground, far)
+        return from_first(lambda: _write(of, scratch, shrunk))
 
 
 def _classify_into(
@@ -142,21 +140,10 @@ def _classify_into(
             bar.advance(scratch.pixels // 1_000_000 - before)
 
 
-def _write(
-    job: Job,
-    scratch: Scratch,
-    source: ImageSource,
-    network: Model,
-    options: MapOptions,
-    zones: Zones | None,
-    ground: Ground,
-    shrunk: Shrunk,
-    far: float | None,
-) -> Prediction:
+def _write(of: OpenMap, scratch: Scratch, shrunk: Shrunk) -> Prediction:
     """Make all files from the whole scratch, then give them their names."""
-    mapping, validation = network.mapping, validation_of(network, [far])
-    image = job.image.path_from(job.files["classes"].parent)
-    tags = make_tags(network, job.key, far, image)
+    job, source, ground, far, tags = of.job, of.source, of.ground, of.far, of.tags
+    mapping, validation = of.network.mapping, validation_of(of.network, [far])
     folder = scratch.folder / "done"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -183,7 +170,7 @@ def _write(
         for raster in rasters:
             raster.result()
     write_table(made["areas"], areas_csv(areas, mapping, ground.basis, made_by(tags)))
-    write_parts(job.parts, made, scratch, source, network, options, zones, ground, far, tags)
+    write_parts(of, job.parts, made, scratch)
     if job.mask is not None:
         scored = score_map(job.mask, labels, scratch.shape, mapping, scratch.path("errors"))
         write_raster(scratch, "errors", made["errors"], source, ERRORS, tags)

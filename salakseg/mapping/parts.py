@@ -6,6 +6,7 @@ the files of these parts, and `NAME.qlr`, which names the polygons.
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -35,32 +36,47 @@ from salakseg.model.weights import Model
 AGAIN_BYTES = 3
 
 
+@dataclass(frozen=True)
+class OpenMap:
+    """The map of one open image, being made or made more of.
+
+    Attributes:
+        zones: in the image's CRS.
+        far: share of the image that is like nothing labelled, see `likeness.share_far`.
+    """
+
+    job: Job
+    source: ImageSource
+    network: Model
+    options: MapOptions
+    zones: Zones | None
+    ground: Ground
+    far: float | None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its files say of it."""
+        image = self.job.image.path_from(self.job.files["classes"].parent)
+        return make_tags(self.network, self.job.key, self.far, image)
+
+
 def write_parts(
-    parts: Mapping[str, str],
-    made: dict[str, Path],
-    scratch: Scratch,
-    source: ImageSource,
-    network: Model,
-    options: MapOptions,
-    zones: Zones | None,
-    ground: Ground,
-    far: float | None,
-    tags: dict[str, str],
+    of: OpenMap, parts: Mapping[str, str], made: dict[str, Path], scratch: Scratch
 ) -> None:
-    """Write these of a job's `parts`.
+    """Write these of a job's `parts`, from the classes and confidence in the scratch.
 
     Args:
         made: where, by kind.
-        zones: in the image's CRS.
     """
-    mapping = network.mapping
-    if "zones" in parts and zones is not None and options.zones is not None:
+    source, ground, options, tags = of.source, of.ground, of.options, of.tags
+    mapping = of.network.mapping
+    if "zones" in parts and of.zones is not None and options.zones is not None:
         by_zone, covered = measure_zones(
-            zones,
+            of.zones,
             lambda *window: scratch.window("labels", *window),
             source,
             ground,
-            validation_of(network, [far]),
+            validation_of(of.network, [of.far]),
             mapping,
         )
         told, basis = tags | {SHAPED_BY: parts["zones"]}, ground.basis
@@ -107,18 +123,9 @@ def make_parts_again(
             _copy_raster(raster, scratch.path(band))
         kinds = [kind for part in parts for kind in PARTS[part].kinds if kind in job.files]
         made = {kind: done / job.files[kind].name for kind in kinds}
-        write_parts(
-            parts,
-            made,
-            scratch,
-            source,
-            network,
-            options,
-            zones,
-            ground_of(source, options.gsd, job.image.is_photo),
-            known.far,
-            make_tags(network, job.key, known.far, job.image.path_from(parent)),
-        )
+        ground = ground_of(source, options.gsd, job.image.is_photo)
+        of = OpenMap(job, source, network, options, zones, ground, known.far)
+        write_parts(of, parts, made, scratch)
         if "polygons" in parts and _shown(job):
             made = {"layers": done / job.files["layers"].name} | made
             write_text(made["layers"], definition(job, source, network.mapping))
