@@ -1,6 +1,7 @@
 """shards/ for a loop of one's own: webdataset's pipeline, its samples decoded as here."""
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,29 +23,48 @@ for protocol in PACKAGES:
 Sample = tuple[Tensor, Tensor | None, dict[str, Any]]
 
 
-def webdataset(shards_dir: Path | str = "shards", split: str = "train") -> wds.WebDataset:
-    """The patches of a split, by `webdataset.WebDataset`: shuffle, batch and load it as any other.
+def webdataset(
+    shards_dir: Path | str = "shards", split: str = "train", shuffle: int = 0
+) -> wds.WebDataset:
+    """The patches of a split, by `webdataset.WebDataset`: batch and load it as any other.
 
     Each sample is its image, uint8 (bands, H, W); its mask, uint8 (H, W) of class indices and 255
     where there is no class, or None; and what is known of it: `key`, `folder`, `base_image`, ….
-    They come as they were packed, shared out among the processes of a run and the workers of a
-    DataLoader.
+    They are shared out among the processes of a run and the workers of a DataLoader.
 
     Args:
         shards_dir: what `shard` wrote; a folder or a URL, which webdataset opens by its own means
             (https:// by curl, gs:// by gsutil; what it has none for, as s3://, by fsspec).
         split: train, val, test or unlabeled.
+        shuffle: draw from so many samples at a time, and the tars in any order: another one each
+            epoch, the same again after `torch.manual_seed`. 0: as they were packed.
 
     Raises:
         InputError: no shards, or none of this split.
     """
     tars, channels = tars_of(shards_dir, split)
-    return wds.WebDataset(
+    # webdataset's own: `shardshuffle` has one order for all epochs, `.shuffle` has no seed.
+    drawn = partial(_drawn, size=shuffle)
+    samples = wds.WebDataset(
         tars,
         shardshuffle=False,
         nodesplitter=wds.split_by_node,
+        workersplitter=partial(_drawn_tars, size=len(tars)) if shuffle else wds.split_by_worker,
         empty_check=False,  # more workers than tars
-    ).map(partial(decoded_sample, channels=channels))
+    )
+    samples = samples.compose(drawn) if shuffle else samples
+    return samples.map(partial(decoded_sample, channels=channels))
+
+
+def _drawn_tars(tars: Iterator[Any], size: int) -> Iterator[Any]:
+    """Those of a worker of a DataLoader, in any order."""
+    return _drawn(wds.split_by_worker(tars), size)
+
+
+def _drawn(some: Iterator[Any], size: int) -> Iterator[Any]:
+    """In the order of a draw of torch, which has a seed of its own in each worker and epoch."""
+    seed = int(torch.randint(1 << 62, ()))
+    yield from wds.shuffle(size, initial=size, seed=seed)(some)
 
 
 def decoded_sample(sample: dict[str, Any], channels: int = 3) -> Sample:
