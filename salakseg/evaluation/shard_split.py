@@ -28,7 +28,7 @@ READ_TO_SHOW = 64
 
 def most_likely(model: Model, images: Tensor, amp: bool | None) -> tuple[Tensor, Tensor]:
     """uint8 (B, C, H, W) → confidence float32 and class indices int64, both (B, H, W)."""
-    # Not argmax(1): on a CPU it takes 25 times as long as max, nearly as long as a small network.
+    # Not argmax(1): on a CPU it takes several times as long as max.
     confidence, prediction = model.probabilities(images, amp).max(1)
     return confidence, prediction
 

@@ -407,7 +407,7 @@ class Step:
         self.last_st_count = losses.get("st_count", self.last_st_count)
         values = [losses.get(name, zero).detach().float() for name in LOSS_NAMES]
         self.totals += torch.stack([*values, torch.ones_like(zero)])
-        # On a CPU, argmax over the channels takes three to seven times as long as max.
+        # On a CPU, argmax over the channels takes several times as long as max.
         answer = logits_l.detach().max(1).indices
         self.train_confusion += summed(confusion_matrix(y_l, answer, len(self.train_confusion)))
 
