@@ -20,8 +20,9 @@ has been off for `REST` of the run.
 | waiting for saves | saving share > 20 % in 3 rows running | save less often |
 | validation flat | for 20 % (≥ 3 evaluations), all after the ramp, gain < 0.005 | stop, or label |
 
-Losses that are no numbers stop the loop and are not looked for here. Every rule looks back only:
-the advice on part of a log is the beginning of the advice on all of it.
+What a run says of patches that look like nothing labelled (`UNLIKE_LABELLED`) is in no log, see
+`run_report`. Losses that are no numbers stop the loop and are not looked for here. Every rule looks
+back only: the advice on part of a log is the beginning of the advice on all of it.
 """
 
 import math
@@ -68,6 +69,8 @@ LEAK_GAP = 0.15
 WAITING_SHARE = 0.2
 
 FLAT_FOR, FLAT_GAIN = 0.2, 0.005
+
+UNLIKE_LABELLED = "unlike the labelled"
 
 
 @dataclass(frozen=True)

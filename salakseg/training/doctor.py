@@ -6,7 +6,7 @@ from typing import Any
 
 from salakseg.console import console
 from salakseg.errors import InputError
-from salakseg.training.advice import Advice, advice_on
+from salakseg.training.advice import UNLIKE_LABELLED, Advice, advice_on
 from salakseg.training.checkpoint import newest_checkpoint
 from salakseg.training.run_log import IOU_COLUMN, read_log
 
@@ -28,10 +28,10 @@ def doctor(checkpoint_dir: Path | str = Path("checkpoints")) -> list[Advice]:
     folder = Path(checkpoint_dir)
     log, timing = read_log(folder)
     last = int(log[-1]["iteration"]) if log else 0
-    options = _options(folder, last)
+    options, said = _of_run(folder, last)
     columns = log[0] if log else {}
     names = [n.removeprefix(IOU_COLUMN) for n in columns if n.startswith(IOU_COLUMN)]
-    advice = advice_on(log, timing, **options, class_names=names)
+    advice = advice_on(log, timing, **options, class_names=names) + said
     for item in advice:
         console.print(f"Iteration {item.iteration}: {item.text}")
     if not advice:
@@ -44,15 +44,18 @@ def doctor(checkpoint_dir: Path | str = Path("checkpoints")) -> list[Advice]:
     return advice
 
 
-def _options(folder: Path, last: int) -> dict[str, Any]:
-    """`OPTIONS` of the run whose log ends at iteration `last`."""
+def _of_run(folder: Path, last: int) -> tuple[dict[str, Any], list[Advice]]:
+    """`OPTIONS` of the run whose log ends at iteration `last`, and what it said at its end that is
+    in no log."""
     path = folder / "run.json"
     if path.is_file():
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             # Else it is from before the run was extended.
             if run["iterations"] >= last:
-                return {name: run["options"][name] for name in OPTIONS}
+                advice = [Advice(**one) for one in run.get("advice", [])]
+                said = [one for one in advice if one.rule == UNLIKE_LABELLED]
+                return {name: run["options"][name] for name in OPTIONS}, said
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a run.json that training wrote") from error
     try:
@@ -62,4 +65,4 @@ def _options(folder: Path, last: int) -> dict[str, Any]:
             f"{folder}: has no run.json of this log and no whole checkpoint, so the run's options "
             "are not known"
         ) from error
-    return {name: checkpoint["options"][name] for name in OPTIONS}
+    return {name: checkpoint["options"][name] for name in OPTIONS}, []

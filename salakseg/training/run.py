@@ -30,7 +30,7 @@ from salakseg.training.tracking import Tracker, prediction_sheet
 from salakseg.training.trust import Probe
 from salakseg.version import VERSION
 
-UNLIKE_LABELLED = "of the unlabelled patches look like nothing that is labelled"
+LIKE_NOTHING = "of the unlabelled patches look like nothing that is labelled"
 NOT_TAUGHT = (
     "none of them teach. Label some (salakseg suggest); --without likeness has them teach anyway"
 )
@@ -73,7 +73,7 @@ class Run:
             log.rows,
             timing.rows,
             num_steps=self.options.num_steps,
-            lambda_st=0.0 if self.step.is_supervised else self.options.lambda_st,
+            lambda_st=self.options.lambda_st,
             threshold_st=self.options.threshold_st,
             batch_size=self.options.batch_size,
             class_names=self.shards.mapping.names,
@@ -100,7 +100,7 @@ class Run:
         step.self_trains = share is None or share <= recipe.most_unlike
         if share is not None:
             then = "self-training sets in" if step.self_trains else NOT_TAUGHT
-            console.print(f"Iteration {iteration}: {share:.0%} {UNLIKE_LABELLED}: {then}")
+            console.print(f"Iteration {iteration}: {share:.0%} {LIKE_NOTHING}: {then}")
 
     def choose_judge(self) -> Probe | None:
         """Measure who judges images best, and listen to it from here on; None without probes, or

@@ -13,8 +13,8 @@ from salakseg.files import format_bytes, require_disk_space, write_text
 from salakseg.metrics import scores
 from salakseg.model.applicability import is_far
 from salakseg.model.weights import Model
-from salakseg.training.advice import Advice
-from salakseg.training.run import NOT_TAUGHT, UNLIKE_LABELLED, Run
+from salakseg.training.advice import UNLIKE_LABELLED, Advice
+from salakseg.training.run import LIKE_NOTHING, NOT_TAUGHT, Run
 from salakseg.version import VERSION
 
 # After so many, the rest can be told.
@@ -98,8 +98,8 @@ def finish(run: Run, final: Model, seconds: float) -> dict[str, Any]:
     untaught = run.step.self_trains is False
     if unlike is not None and (untaught or is_far(unlike)):
         then = NOT_TAUGHT if untaught else TAUGHT
-        text = f"{unlike:.0%} {UNLIKE_LABELLED}: {then}"
-        run.advice.append(Advice("unlike the labelled", run.iteration, text))
+        text = f"{unlike:.0%} {LIKE_NOTHING}: {then}"
+        run.advice.append(Advice(UNLIKE_LABELLED, run.iteration, text))
     best = None if run.best_iteration == 0 else run.best_val_miou
     content = {
         "options": asdict(run.options),

@@ -6,7 +6,7 @@ import pytest
 
 from salakseg import train
 from salakseg.errors import InputError
-from salakseg.training.advice import advice_on
+from salakseg.training.advice import UNLIKE_LABELLED, Advice, advice_on
 from salakseg.training.doctor import doctor
 from salakseg.training.run_log import read_log
 
@@ -53,6 +53,13 @@ def test_doctor_prints_its_advice(tmp_path: Path, capsys: pytest.CaptureFixture[
     advice = doctor(write_run(tmp_path / "run", "\n".join(log) + "\n"))
     assert [(a.rule, a.iteration) for a in advice] == [("never predicted: Road", 300)]
     assert capsys.readouterr().out.startswith("Iteration 300: Road has a validation IoU of 0 in 2")
+
+
+def test_doctor_repeats_what_the_run_said_of_its_patches(tmp_path: Path) -> None:
+    unlike = {"rule": UNLIKE_LABELLED, "iteration": 300, "text": "none of them teach"}
+    flat = {"rule": "validation flat", "iteration": 300, "text": "of another version's rule"}
+    folder = write_run(tmp_path / "run", advice=[flat, unlike])
+    assert doctor(folder) == [Advice(**unlike)]
 
 
 def test_doctor_on_a_run_that_has_not_ended(
