@@ -10,6 +10,8 @@ rotation, every other photograph without a label unlabelled. Cases:
 - `one-scene`, `two-scenes`, `three-scenes`: six photographs are labelled, of so many scenes;
 - `4`, `8`, `16`: as many photographs are labelled, drawn at random.
 
+Arms: those of `methods.py`, `s4gan without PART` too.
+
 A row a run is appended to `--results`: mIoU on `val` and on all photographs without a label, and
 what the run's doctor said. At the end: each case's gains over `supervised`.
 """
@@ -24,6 +26,7 @@ import pandas as pd
 from methods import (
     HERE,
     SETTINGS,
+    WITHOUT,
     append_row,
     arguments,
     gains,
@@ -139,8 +142,9 @@ def prepare(options: argparse.Namespace, case: str, run: int) -> Path:
 def one_run(options: argparse.Namespace, case: str, arm: str, run: int) -> None:
     """Train an arm in a case, score its final weights, append the row."""
     shards = prepare(options, case, run)
-    folder = options.work / f"{case}-{arm}-{run}-{options.steps}"
-    model = trained(options, shards, folder, run, arm)
+    folder = options.work / f"{case}-{arm.replace(' ', '-')}-{run}-{options.steps}"
+    method, _, part = arm.partition(WITHOUT)
+    model = trained(options, shards, folder, run, method, [part] if part else None)
     val = of_split(options.dubai, rotation_of(run), "val")
     everything = split_of(options.dubai, rotation_of(run)).base_image
     rest = sorted({*everything} - {*labelled_in(options.dubai, case, run)})
@@ -174,7 +178,7 @@ def main() -> None:
     """Parse, run what has no row yet, print the gains."""
     parser = arguments()
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--runs", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=HERE / "results" / "stress.csv")
     parser.set_defaults(**SETTINGS["small"], work=Path("stress-work"))
