@@ -8,6 +8,7 @@ takes the same way as one that was never stopped.
 import time
 from contextlib import ExitStack, closing
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,7 +66,7 @@ from salakseg.training.options import (
 )
 from salakseg.training.probes import probe_rows
 from salakseg.training.replay import where_it_began
-from salakseg.training.run import Run, Stopped
+from salakseg.training.run import Run
 from salakseg.training.run_log import TIMING_COLUMNS, CsvLog, log_columns
 from salakseg.training.run_report import (
     TIMED_ITERATIONS,
@@ -309,18 +310,24 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
         closing(iter(run.stream)) as batches,
     ):
 
-        def stop_evaluating(_: int = 0) -> None:
+        def stop_if_asked(checkpoint: dict[str, Any], _: int) -> None:
+            """End half-way through something; it begins anew from this checkpoint."""
             if any_of(bool(interrupted)):
-                raise Stopped
+                run.require_numbers()
+                files = model_files(folder, "latest", run.model(), step.discriminator)
+                saver.save(files | checkpoint_file(folder / LATEST, checkpoint))
+                _stop(run, saver)
 
         while run.iteration < options.num_steps or run.evaluation_due:
             if not run.evaluation_due:
                 # One iteration.
+                run.decide_on_self_training(
+                    run.iteration + 1, lambda n: stop_if_asked(run.checkpoint(), n)
+                )
                 asked = time.monotonic()
                 labeled, unlabeled = next(batches)
                 loading += time.monotonic() - asked
                 run.iteration += 1
-                run.decide_on_self_training(run.iteration)
                 if run.iteration == first + 1:
                     with operations_without_determinism() as others:
                         step(run.iteration, labeled, unlabeled)
@@ -355,13 +362,7 @@ def _loop(run: Run, saver: Saver) -> dict[str, Any]:
             if run.evaluation_due or run.iteration % options.eval_every == 0 or done:
                 run.evaluation_due = True
                 before = run.checkpoint()
-                try:
-                    row, best = run.evaluate(stop_evaluating)
-                except Stopped:
-                    run.require_numbers()
-                    files |= model_files(folder, "latest", run.model(), step.discriminator)
-                    saver.save(files | checkpoint_file(folder / LATEST, before))
-                    _stop(run, saver)
+                row, best = run.evaluate(partial(stop_if_asked, before))
                 run.evaluation_due = False
                 if best is not None:
                     files |= model_files(folder, "best", best, step.discriminator)

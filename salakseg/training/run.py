@@ -31,8 +31,10 @@ from salakseg.training.trust import Probe
 from salakseg.version import VERSION
 
 LIKE_NOTHING = "of the unlabelled patches look like nothing that is labelled"
+UNKNOWN = "whether unlabelled patches look like labelled ones cannot be told"
 NOT_TAUGHT = (
-    "none of them teach. Label some (salakseg suggest); --without likeness has them teach anyway"
+    "no unlabelled patch teaches. Label some (salakseg suggest); --without likeness has them teach "
+    "anyway"
 )
 
 
@@ -83,10 +85,17 @@ class Run:
                 console.print(f"Advice: {advice.text}")
         self.advice = found
 
-    def decide_on_self_training(self, iteration: int) -> None:
+    def decide_on_self_training(
+        self, iteration: int, on_batch: Callable[[int], object] = lambda _: None
+    ) -> None:
         """Before `iteration`: if self-training of `s4gan` is to set in with it, decide whether it
         does, and say so. Of photographs that are like none of the labelled ones it learns its own
-        mistakes (docs/quality.md)."""
+        mistakes (docs/quality.md).
+
+        Args:
+            on_batch: called with the number of patches of each batch before it is read. What it
+                raises leaves the run undecided.
+        """
         step, recipe = self.step, self.step.recipe
         ramp = (recipe.num_steps, recipe.self_training_begins, recipe.self_training_full)
         if (
@@ -96,11 +105,12 @@ class Run:
             or self_training_ramp(iteration, *ramp) == 0
         ):
             return
-        share = from_first(lambda: self.share_unlike(self.described_model()))
+        own = self.share_unlike(self.described_model(on_batch), on_batch)
+        share = from_first(lambda: own)
         step.self_trains = share is None or share <= recipe.most_unlike
-        if share is not None:
-            then = "self-training sets in" if step.self_trains else NOT_TAUGHT
-            console.print(f"Iteration {iteration}: {share:.0%} {LIKE_NOTHING}: {then}")
+        found = UNKNOWN if share is None else f"{share:.0%} {LIKE_NOTHING}"
+        then = "self-training sets in" if step.self_trains else NOT_TAUGHT
+        console.print(f"Iteration {iteration}: {found}: {then}")
 
     def choose_judge(self) -> Probe | None:
         """Measure who judges images best, and listen to it from here on; None without probes, or
@@ -137,6 +147,8 @@ class Run:
         """Take over a full checkpoint; the stream was started at its positions."""
         try:
             self.step.load_state_dict(checkpoint)
+            if self.step.recipe.most_unlike == 1:  # --without likeness, since it was decided
+                self.step.self_trains = self.step.self_trains or None
             self.iteration = checkpoint["iteration"]
             self.evaluation_due = checkpoint.get("evaluation_due", False)
             self.best_val_miou = checkpoint["best_val_miou"]
@@ -188,13 +200,15 @@ class Run:
         photo = samples.iloc[rows].groupby(["folder", "base_image"]).ngroup().to_numpy()
         return replace(model, applicability=applicability_of(found, photo))
 
-    def share_unlike(self, model: Model) -> float | None:
+    def share_unlike(
+        self, model: Model, on_batch: Callable[[int], object] = lambda _: None
+    ) -> float | None:
         """Which share of the unlabelled patches is like none of the labelled ones, by some of them;
-        None where there are none or that cannot be said."""
+        None where there are none or that cannot be said; `on_batch` as of `described_model`."""
         if model.applicability is None or "unlabeled" not in self.stream.positions:
             return None
         rows = described_rows(len(self.shards.split("unlabeled")))
-        distance = model.applicability.distance(self._features(model, "unlabeled", rows))
+        distance = model.applicability.distance(self._features(model, "unlabeled", rows, on_batch))
         return float(are_beyond(distance).mean())
 
     def _features(
@@ -308,7 +322,3 @@ class Run:
         score = (self.best_val_miou, self.best_iteration)
         print_evaluation(self.shards.mapping, train, val, probe, judge, score, best is not None)
         return row, best
-
-
-class Stopped(Exception):
-    """An evaluation was broken off by a signal."""

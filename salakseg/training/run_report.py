@@ -95,10 +95,13 @@ def tell_others(operations: set[str]) -> None:
 def finish(run: Run, final: Model, seconds: float) -> dict[str, Any]:
     """Write run.json, say how the run went and what comes next; the content of run.json."""
     unlike = run.share_unlike(final)
-    untaught = run.step.self_trains is False
-    if unlike is not None and (untaught or is_far(unlike)):
-        then = NOT_TAUGHT if untaught else TAUGHT
-        text = f"{unlike:.0%} {LIKE_NOTHING}: {then}"
+    text = None
+    if run.step.self_trains is False:
+        # To the encoder as it was then; as it is now it may be fewer.
+        text = f"when self-training was to set in, most {LIKE_NOTHING}: {NOT_TAUGHT}"
+    elif unlike is not None and is_far(unlike) and run.step.recipe.lambda_st > 0:
+        text = f"{unlike:.0%} {LIKE_NOTHING}: {TAUGHT}"
+    if text is not None:
         run.advice.append(Advice(UNLIKE_LABELLED, run.iteration, text))
     best = None if run.best_iteration == 0 else run.best_val_miou
     content = {

@@ -404,7 +404,7 @@ class Step:
 
     def _note(self, logits_l: Tensor, y_l: Tensor, **losses: Tensor) -> None:
         zero = torch.zeros((), device=self.device)
-        self.last_st_count = losses.get("st_count", self.last_st_count)
+        self.last_st_count = losses.get("st_count", torch.zeros_like(self.last_st_count))
         values = [losses.get(name, zero).detach().float() for name in LOSS_NAMES]
         self.totals += torch.stack([*values, torch.ones_like(zero)])
         # On a CPU, argmax over the channels takes several times as long as max.

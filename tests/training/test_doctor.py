@@ -56,7 +56,7 @@ def test_doctor_prints_its_advice(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_doctor_repeats_what_the_run_said_of_its_patches(tmp_path: Path) -> None:
-    unlike = {"rule": UNLIKE_LABELLED, "iteration": 300, "text": "none of them teach"}
+    unlike = {"rule": UNLIKE_LABELLED, "iteration": 300, "text": "no unlabelled patch teaches"}
     flat = {"rule": "validation flat", "iteration": 300, "text": "of another version's rule"}
     folder = write_run(tmp_path / "run", advice=[flat, unlike])
     assert doctor(folder) == [Advice(**unlike)]

@@ -383,6 +383,30 @@ def test_photographs_like_nothing_that_is_labelled_do_not_teach(
     assert same(whole, Path("checkpoints/final_model.pth"))
 
 
+def test_the_question_whether_they_teach_is_broken_off_and_asked_again(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Before iteration 4 of 20.
+    small_run(shards_dir, num_steps=20, checkpoint_dir="whole")
+    features_of = run_module.features_of
+
+    def stopped(model: Any, *arguments: Any) -> Any:
+        if model.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        return features_of(model, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "features_of", stopped)
+        small_run(shards_dir, num_steps=20)
+    assert "Stopped after iteration 3, nothing is lost" in capsys.readouterr().out
+    content = read_checkpoint(Path("checkpoints/latest_checkpoint.pth"))
+    assert (content["iteration"], content["self_trains"]) == (3, None)
+    train(shards_dir=shards_dir, resume=True, device="cpu")
+    assert capsys.readouterr().out.count("Iteration 4: ") == 1
+    assert same(Path("whole/final_model.pth"), Path("checkpoints/final_model.pth"))
+
+
 def test_the_papers_threshold_is_the_default_of_its_method_alone(shards_dir: Path) -> None:
     for method, given, expected in (
         ("s4gan-paper", {}, 0.6),

@@ -81,9 +81,9 @@ def test_which_share_of_the_unlabelled_patches_is_like_no_labelled_one(run: Run)
 @pytest.mark.parametrize(
     ("share", "teach", "said"),
     [
-        (0.51, False, "51% of the unlabelled patches look like nothing that is labelled: none"),
+        (0.51, False, "51% of the unlabelled patches look like nothing that is labelled: no unl"),
         (0.5, True, "50% of the unlabelled patches look like nothing that is labelled: self"),
-        (None, True, ""),
+        (None, True, "3: whether unlabelled patches look like labelled ones cannot be told: self"),
     ],
 )
 def test_photographs_like_nothing_that_is_labelled_do_not_teach(
@@ -95,7 +95,7 @@ def test_photographs_like_nothing_that_is_labelled_do_not_teach(
     said: str,
 ) -> None:
     asked = []
-    monkeypatch.setattr(run, "share_unlike", lambda model: asked.append(model) or share)
+    monkeypatch.setattr(run, "share_unlike", lambda *_: asked.append(1) or share)
     run.step.recipe = replace(run.step.recipe, self_training_begins=0.5, self_training_full=1.0)
     run.decide_on_self_training(2)
     assert run.step.self_trains is None and not asked  # not due yet
@@ -109,6 +109,11 @@ def test_photographs_like_nothing_that_is_labelled_do_not_teach(
     run.step.self_trains = None
     run.go_on_from(content)
     assert run.step.self_trains is teach
+    # By --resume --without likeness, from then on.
+    run.step.recipe = replace(run.step.recipe, **LEFT_OUT[Part.LIKENESS])
+    run.go_on_from(content)
+    run.decide_on_self_training(4)
+    assert run.step.self_trains is True
 
 
 @pytest.mark.parametrize(
@@ -117,10 +122,23 @@ def test_photographs_like_nothing_that_is_labelled_do_not_teach(
 def test_where_nobody_asks_they_all_teach(
     run: Run, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(run, "share_unlike", lambda _: 1.0)
+    monkeypatch.setattr(run, "share_unlike", lambda *_: 1.0)
     run.step.recipe = replace(run.step.recipe, **change)
     run.decide_on_self_training(4)
     assert not run.step.is_supervised
+
+
+def test_what_breaks_the_question_off_leaves_it_open(run: Run) -> None:
+    asked: list[int] = []
+
+    def impatient(count: int) -> None:
+        asked.append(count)
+        if sum(asked) > len(run.shards.split("train")):  # among the unlabelled ones
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.decide_on_self_training(4, impatient)
+    assert run.step.self_trains is None
 
 
 def test_what_is_laid_down_is_taken_up(run: Run, shards: Shards) -> None:

@@ -18,7 +18,7 @@ def a_run(folder: Path, **more: Any) -> Any:
     step = SimpleNamespace(
         generator=network,
         discriminator=None,
-        recipe=SimpleNamespace(method="s4gan"),
+        recipe=SimpleNamespace(method="s4gan", lambda_st=1.0),
         self_trains=True,
         device=torch.device("cpu"),
     )
@@ -85,13 +85,19 @@ def test_it_says_where_most_unlabelled_patches_are_like_no_labelled_one(
     assert ("72% of the unlabelled patches look like" in capsys.readouterr().out) is said
 
 
+def test_it_says_nothing_of_what_was_not_to_teach(tmp_path: Path) -> None:
+    run = a_run(tmp_path, share_unlike=lambda _: 0.72)
+    run.step.recipe.lambda_st = 0.0
+    assert finish(run, FINAL, 1.0)["advice"] == []
+
+
 def test_it_says_at_the_end_too_that_they_did_not_teach(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = a_run(tmp_path, share_unlike=lambda _: 0.4)  # what it became since it was decided
     run.step.self_trains = False
     assert [one["rule"] for one in finish(run, FINAL, 1.0)["advice"]] == ["unlike the labelled"]
-    assert "is labelled: none of them teach. Label some" in capsys.readouterr().out
+    assert "is labelled: no unlabelled patch teaches. Label some" in capsys.readouterr().out
 
 
 def test_what_is_told_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -304,6 +304,13 @@ def test_where_it_was_decided_so_the_labelled_images_alone_teach(shards: Shards)
     run(supervised, shards, 4)
     assert torch.equal(decided.totals, supervised.totals)
     assert make_step().is_supervised is False
+    later = make_step(self_training_begins=0.0)
+    run(later, shards, 4)
+    assert later.last_st_count > 0
+    later.self_trains = False
+    later.totals.zero_()
+    run(later, shards, 1)
+    assert later.last_st_count == 0
 
 
 # Likeness is asked about once, by `Run`.
