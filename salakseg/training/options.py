@@ -29,6 +29,7 @@ class Part(StrEnum):
     CUTMIX = "cutmix"
     LABELED_CUTMIX = "labelled-cutmix"
     STRONG_COLOR = "strong-colour"
+    CLASS_SHARES = "class-shares"
     PIXEL_TRUST = "pixel-trust"
     IMAGE_TRUST = "image-trust"
     SUPERVISED_START = "supervised-start"
@@ -214,6 +215,7 @@ class Recipe:
         strong_color: strength of the strong view's colours and blur; see `augment.color_view`.
         cutmix, labeled_cutmix: whether the strong view shows rectangles of other unlabelled images,
             and of labelled ones.
+        class_shares: whether the teacher's shares of the classes are held.
         kept_pixels: share of a class's pixels, the most confident, that teach.
         accepted_images: share of the images, by the judge's score, that teach.
         self_training_begins, self_training_full: at which parts of the run self-training sets in
@@ -234,6 +236,7 @@ class Recipe:
     strong_color: float = 1.0
     cutmix: bool = True
     labeled_cutmix: bool = True
+    class_shares: bool = True
     kept_pixels: float = 0.8
     accepted_images: float = 0.8
     self_training_begins: float = 0.15
@@ -246,6 +249,7 @@ LEFT_OUT: dict[Part, dict[str, Any]] = {
     Part.CUTMIX: {"cutmix": False},
     Part.LABELED_CUTMIX: {"labeled_cutmix": False},
     Part.STRONG_COLOR: {"strong_color": LABELED_COLOR},
+    Part.CLASS_SHARES: {"class_shares": False},
     Part.PIXEL_TRUST: {"kept_pixels": 1.0},
     Part.IMAGE_TRUST: {"accepted_images": 1.0, "threshold_st": None},
     Part.SUPERVISED_START: {"self_training_begins": 0.0, "self_training_full": 0.0},

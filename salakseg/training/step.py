@@ -59,6 +59,7 @@ from salakseg.training.options import LABELED_COLOR, S4GAN_PAPER, SUPERVISED, Re
 from salakseg.training.rates import learning_rate_factor, self_training_ramp, teacher_decay
 from salakseg.training.trust import (
     DISCRIMINATOR,
+    ClassShares,
     ImageTrust,
     PixelTrust,
     Probe,
@@ -172,6 +173,7 @@ class Step:
                 fused=device.type != "mps",
             )
             self.scaler_D = torch.amp.GradScaler(device.type, enabled=scale)
+            self.class_shares = ClassShares(num_classes, device)
             self.pixel_trust = PixelTrust(num_classes, recipe.kept_pixels, device)
             self.image_trust = ImageTrust(recipe.threshold_st, recipe.accepted_images, device)
         # The teacher's tensors with G's, listed once: numbers, and counts where a network has some.
@@ -222,7 +224,7 @@ class Step:
             if recipe.method == S4GAN_PAPER:
                 self._s4gan_paper(view_l, self._view(unlabeled, LABELED_COLOR))
             else:
-                self._s4gan(iteration, view_l, self._view(unlabeled))
+                self._s4gan(view_l, self._view(unlabeled))
         self._update_teacher(teacher_decay(iteration, recipe.num_steps))
 
     @property
@@ -279,10 +281,10 @@ class Step:
             st_pixels=_share(trust, unlabeled.valid),
         )
 
-    def _s4gan(self, iteration: int, labeled: View, unlabeled: View) -> None:
+    def _s4gan(self, labeled: View, unlabeled: View) -> None:
         """The losses in the paper's words; what differs is the lesson, and whom D looks at."""
         assert self.discriminator is not None
-        recipe, lesson = self.recipe, self._lesson(labeled, unlabeled)
+        lesson = self._lesson(labeled, unlabeled)
         logits_l, logits_u = self._segmented(labeled.x, lesson.x)
         p_l = logits_l.softmax(1)  # (B, K, P, P)
         drawn = drawn_class_maps(labeled.y, p_l.detach())  # (B, K, P, P)
@@ -303,15 +305,22 @@ class Step:
         self._learn(
             labeled.y,
             logits_l,
-            self_training_ramp(
-                iteration, recipe.num_steps, recipe.self_training_begins, recipe.self_training_full
-            ),
+            self._ramp(),
             loss_ce=loss_ce,
             loss_fm=at_most(feature_matching_loss(real, fake), loss_ce),
             loss_st=self_training_loss(logits_u, lesson.labels, lesson.trust),
             loss_d=discriminator_loss(*scores.chunk(2)),
             st_count=lesson.accepted,
             st_pixels=lesson.trusted,
+        )
+
+    def _ramp(self) -> float:
+        recipe = self.recipe
+        return self_training_ramp(
+            self._iteration,
+            recipe.num_steps,
+            recipe.self_training_begins,
+            recipe.self_training_full,
         )
 
     @torch.no_grad()
@@ -321,6 +330,8 @@ class Step:
         recipe = self.recipe
         with self._autocast():
             p_teacher = _float32(self.teacher(weak.x)).softmax(1)  # (U, K, P, P)
+        if recipe.class_shares:
+            p_teacher = self.class_shares.kept(p_teacher, weak.valid, self._ramp() > 0)
         confidence, labels = p_teacher.max(1)  # (U, P, P)
         pseudo = _pseudo_labels(labels, weak.valid)
 
@@ -458,6 +469,7 @@ class Step:
                 "optimizer_D_state": self.optimizer_D.state_dict(),
                 "scaler_D_state": self.scaler_D.state_dict(),
                 "confidence_histogram": self.pixel_trust.histogram,
+                "class_shares": self.class_shares.state_dict(),
                 "image_trust": self.image_trust.state_dict(),
                 "self_trains": self.self_trains,
             }
@@ -477,6 +489,8 @@ class Step:
             _load_scale(self.scaler_D, state["scaler_D_state"])
             self.pixel_trust.histogram = state["confidence_histogram"].to(self.device)
             self.image_trust.load_state_dict(state["image_trust"])
+            if "class_shares" in state:  # checkpoints of earlier versions have none
+                self.class_shares.load_state_dict(state["class_shares"])
             # Checkpoints of earlier versions do not say; there they always did.
             self.self_trains = state.get("self_trains", True)
 

@@ -1,5 +1,6 @@
-"""Which pixels and which images of the unlabelled patches are trusted to teach.
+"""Which labels unlabelled patches get, and which pixels and images of them are trusted to teach.
 
+Labels: the teacher's, with the shares of the classes that it gave before it learnt of itself.
 Pixels: class by class, the most confident of what the teacher has lately called that class.
 One number for all classes fails: where water and land sit at a confidence of 0.9, buildings and
 roads sit at 0.6. Images: by D's score, as in the paper, or, where D has not been shown to rank
@@ -19,11 +20,61 @@ from salakseg.distributed import gathered, summed
 from salakseg.metrics import count
 
 CONFIDENCE_BINS = 256
-HISTOGRAM_DECAY = 0.98
+HISTOGRAM_DECAY = SHARES_DECAY = 0.98
+# Of a class that is hardly ever found nothing is known.
+LEAST_SHARE = 1e-3
 SCORE_WINDOW = 128
 # The least rank correlation with accuracy at which a judge of images is listened to.
 USEFUL_RANK_CORRELATION = 0.2
 DISCRIMINATOR, CONFIDENCE = "discriminator", "confidence"
+
+
+class ClassShares:
+    """Holds the teacher's shares of the classes at what they were when self-training set in.
+
+    A class that the teacher finds too seldom it would find less and less, until it is gone. So its
+    probabilities are weighed by the shares then over those now, as in the distribution alignment of
+    ReMixMatch (Berthelot et al., ICLR 2020); there the shares then are those of the labels, which
+    those of unlabelled photographs, of other ground, need not be.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        # Running mean, and what is held; NaN: not known yet.
+        self.now = torch.full((num_classes,), torch.nan, device=device)
+        self.held = self.now.clone()
+
+    def kept(self, probabilities: Tensor, valid: Tensor, hold: bool) -> Tensor:
+        """Take in a batch of the teacher's maps, and weigh them.
+
+        Args:
+            probabilities: float32 (B, K, H, W).
+            valid: bool (B, H, W): where there is ground; the rest is not counted.
+            hold: whether self-training has set in; before, nothing is held.
+
+        Returns:
+            float32 (B, K, H, W), which sum to 1 again.
+        """
+        seen = summed((probabilities * valid[:, None]).sum((0, 2, 3)))
+        pixels = seen.sum()
+        seen = torch.where(pixels > 0, seen / pixels, self.now)
+        self.now = torch.where(self.now.isnan(), seen, self.now.lerp(seen, 1 - SHARES_DECAY))
+        if not hold:
+            return probabilities
+        self.held = torch.where(self.held.isnan(), self.now, self.held)
+        weights = self.held.clamp(min=LEAST_SHARE) / self.now.clamp(min=LEAST_SHARE)
+        weighed = probabilities * weights.nan_to_num(1.0)[:, None, None]
+        return weighed / weighed.sum(1, keepdim=True)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors."""
+        return {"now": self.now, "held": self.held}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self.now, self.held = (state[name].to(self.now.device) for name in ("now", "held"))
 
 
 class PixelTrust:

@@ -6,6 +6,7 @@ from salakseg.training.trust import (
     CONFIDENCE,
     DISCRIMINATOR,
     SCORE_WINDOW,
+    ClassShares,
     ImageTrust,
     PixelTrust,
     Probe,
@@ -14,6 +15,39 @@ from salakseg.training.trust import (
 )
 
 CPU = torch.device("cpu")
+
+
+def maps(*shares: float) -> torch.Tensor:
+    """Maps of two pictures, each pixel with these probabilities."""
+    return torch.tensor(shares).view(1, -1, 1, 1).expand(2, -1, 4, 4)
+
+
+def test_a_class_that_is_found_less_and_less_keeps_its_share() -> None:
+    valid = torch.ones(2, 4, 4, dtype=torch.bool)
+    shares = ClassShares(3, CPU)
+    before = maps(0.5, 0.3, 0.2)
+    assert shares.kept(before, valid, hold=False) is before
+    assert shares.now.tolist() == pytest.approx([0.5, 0.3, 0.2])
+    for _ in range(500):
+        kept = shares.kept(maps(0.7, 0.2, 0.1), valid, hold=True)
+    # Held are those of the first batch that was held; a running mean, so not quite those before.
+    assert shares.held.tolist() == pytest.approx([0.504, 0.298, 0.198], abs=1e-4)
+    assert kept.sum(1).flatten().tolist() == pytest.approx([1.0] * 32)
+    assert kept[0, :, 0, 0].tolist() == pytest.approx([0.504, 0.298, 0.198], abs=1e-3)
+
+
+def test_shares_are_those_of_ground_and_of_a_class_never_found_nothing_is_made() -> None:
+    shares = ClassShares(2, CPU)
+    beside = torch.cat([maps(1.0, 0.0), maps(0.0, 1.0)], 3)  # where there is no ground
+    valid = torch.arange(8).expand(2, 4, 8) < 4
+    nothing = shares.kept(beside, torch.zeros_like(valid), hold=True)
+    assert torch.equal(nothing, beside)
+    for _ in range(3):
+        kept = shares.kept(beside, valid, hold=True)
+    assert shares.now.tolist() == [1, 0] and torch.equal(kept, beside)
+    other = ClassShares(2, CPU)
+    other.load_state_dict(shares.state_dict())
+    assert torch.equal(other.held, shares.held) and torch.equal(other.now, shares.now)
 
 
 def test_each_class_keeps_its_own_most_confident_pixels() -> None:
