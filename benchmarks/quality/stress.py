@@ -10,7 +10,7 @@ rotation, every other photograph without a label unlabelled. Cases:
 - `one-scene`, `two-scenes`, `three-scenes`: six photographs are labelled, of so many scenes;
 - `4`, `8`, `16`: as many photographs are labelled, drawn at random.
 
-Arms: those of `methods.py`, `s4gan without PART` too.
+Arms: those of `methods.py`, `s4gan without PART, PART` too.
 
 A row a run is appended to `--results`: mIoU on `val` and on all photographs without a label, and
 what the run's doctor said. At the end: each case's gains over `supervised`.
@@ -144,7 +144,7 @@ def one_run(options: argparse.Namespace, case: str, arm: str, run: int) -> None:
     shards = prepare(options, case, run)
     folder = options.work / f"{case}-{arm.replace(' ', '-')}-{run}-{options.steps}"
     method, _, part = arm.partition(WITHOUT)
-    model = trained(options, shards, folder, run, method, [part] if part else None)
+    model = trained(options, shards, folder, run, method, part.split(", ") if part else None)
     val = of_split(options.dubai, rotation_of(run), "val")
     everything = split_of(options.dubai, rotation_of(run)).base_image
     rest = sorted({*everything} - {*labelled_in(options.dubai, case, run)})
