@@ -243,7 +243,8 @@ def train(options: argparse.Namespace, rotation: str) -> dict[str, dict[str, Any
         keys = read_shards(shards).split("unlabeled").key.tolist()
         way = perfect_judge(truths(read_shards(oracle), keys))
     with way:
-        model = trained(options, shards, folder, run, "s4gan")
+        # A judge of labels as the teacher gives them.
+        model = trained(options, shards, folder, run, "s4gan", ["class-shares"])
     found = {}
     for split in ("val", "unlabeled"):
         data = options.work / f"{split}-{rotation}"

@@ -8,7 +8,7 @@ rotation n of seven, with seed n. The recipe was chosen on the first three; the 
 once, at the end.
 
 Arms: `supervised`; `s4gan-paper`; `s4gan`; `oracle`, supervised with the masks of the 40 too;
-`s4gan without PART`. The same network, steps, labelled batch, optimiser, schedule and
+`s4gan without PART, PART`. The same network, steps, labelled batch, optimiser, schedule and
 augmentation, and each scored by the running mean of its final weights on every pixel of the `val`
 photographs, tiled as `predict` does, on the 40 (never tuned on), and on both together.
 
@@ -207,7 +207,7 @@ def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
     method, _, part = arm.partition(WITHOUT)
     began = time.monotonic()
     method = "supervised" if arm == ORACLE else method
-    model = trained(options, shards, folder, seed, method, [part] if part else None)
+    model = trained(options, shards, folder, seed, method, part.split(", ") if part else None)
     minutes = (time.monotonic() - began) / 60
     found = {}
     for split in ("val", "unlabeled"):
