@@ -170,6 +170,12 @@ def trained(
     return model
 
 
+def method_of(arm: str) -> tuple[str, list[str] | None]:
+    """An arm's method, and the parts that it leaves out."""
+    method, _, parts = arm.partition(WITHOUT)
+    return "supervised" if arm == ORACLE else method, parts.split(", ") if parts else None
+
+
 def iou_columns(scores: dict[str, Any]) -> dict[str, str]:
     """mIoU and the IoU of each class, as the results have them."""
     columns = {f"iou {one['class_name']}": f"{one['iou']:.4f}" for one in scores["classes"]}
@@ -204,10 +210,9 @@ def one_run(options: argparse.Namespace, arm: str, run: int) -> None:
     dubai, work = options.dubai, options.work
     shards = prepare(dubai, work, options.patch_size, rotation, arm == ORACLE)
     folder = work / f"{arm.replace(' ', '-')}-{run}-{options.steps}"
-    method, _, part = arm.partition(WITHOUT)
+    method, without = method_of(arm)
     began = time.monotonic()
-    method = "supervised" if arm == ORACLE else method
-    model = trained(options, shards, folder, seed, method, part.split(", ") if part else None)
+    model = trained(options, shards, folder, seed, method, without)
     minutes = (time.monotonic() - began) / 60
     found = {}
     for split in ("val", "unlabeled"):

@@ -26,11 +26,11 @@ import pandas as pd
 from methods import (
     HERE,
     SETTINGS,
-    WITHOUT,
     append_row,
     arguments,
     gains,
     iou_columns,
+    method_of,
     of_split,
     pack,
     photographs,
@@ -143,8 +143,7 @@ def one_run(options: argparse.Namespace, case: str, arm: str, run: int) -> None:
     """Train an arm in a case, score its final weights, append the row."""
     shards = prepare(options, case, run)
     folder = options.work / f"{case}-{arm.replace(' ', '-')}-{run}-{options.steps}"
-    method, _, part = arm.partition(WITHOUT)
-    model = trained(options, shards, folder, run, method, part.split(", ") if part else None)
+    model = trained(options, shards, folder, run, *method_of(arm))
     val = of_split(options.dubai, rotation_of(run), "val")
     everything = split_of(options.dubai, rotation_of(run)).base_image
     rest = sorted({*everything} - {*labelled_in(options.dubai, case, run)})

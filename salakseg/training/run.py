@@ -23,7 +23,6 @@ from salakseg.training.advice import Advice, advice_on
 from salakseg.training.checkpoint import best_iteration_in, has_best
 from salakseg.training.monitor import evaluation_head, print_evaluation
 from salakseg.training.options import S4GAN, Options
-from salakseg.training.rates import self_training_ramp
 from salakseg.training.run_log import CsvLog, iou_columns
 from salakseg.training.step import LOSS_NAMES, NotFinite, Step, is_finite
 from salakseg.training.tracking import Tracker, prediction_sheet
@@ -97,12 +96,11 @@ class Run:
                 raises leaves the run undecided.
         """
         step, recipe = self.step, self.step.recipe
-        ramp = (recipe.num_steps, recipe.self_training_begins, recipe.self_training_full)
         if (
             step.self_trains is not None
             or recipe.method != S4GAN
             or recipe.lambda_st == 0
-            or self_training_ramp(iteration, *ramp) == 0
+            or step.ramp(iteration) == 0
         ):
             return
         own = self.share_unlike(self.described_model(on_batch), on_batch)

@@ -305,7 +305,7 @@ class Step:
         self._learn(
             labeled.y,
             logits_l,
-            self._ramp(),
+            self.ramp(self._iteration),
             loss_ce=loss_ce,
             loss_fm=at_most(feature_matching_loss(real, fake), loss_ce),
             loss_st=self_training_loss(logits_u, lesson.labels, lesson.trust),
@@ -314,13 +314,11 @@ class Step:
             st_pixels=lesson.trusted,
         )
 
-    def _ramp(self) -> float:
+    def ramp(self, iteration: int) -> float:
+        """Weight of self-training in an iteration, of λ_ST."""
         recipe = self.recipe
         return self_training_ramp(
-            self._iteration,
-            recipe.num_steps,
-            recipe.self_training_begins,
-            recipe.self_training_full,
+            iteration, recipe.num_steps, recipe.self_training_begins, recipe.self_training_full
         )
 
     @torch.no_grad()
@@ -331,7 +329,8 @@ class Step:
         with self._autocast():
             p_teacher = _float32(self.teacher(weak.x)).softmax(1)  # (U, K, P, P)
         if recipe.class_shares:
-            p_teacher = self.class_shares.kept(p_teacher, weak.valid, self._ramp() > 0)
+            hold = self.ramp(self._iteration) > 0
+            p_teacher = self.class_shares.kept(p_teacher, weak.valid, hold)
         confidence, labels = p_teacher.max(1)  # (U, P, P)
         pseudo = _pseudo_labels(labels, weak.valid)
 
