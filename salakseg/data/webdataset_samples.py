@@ -43,8 +43,7 @@ def webdataset(
         InputError: no shards, or none of this split.
     """
     tars, channels = tars_of(shards_dir, split)
-    # webdataset's own: `shardshuffle` has one order for all epochs, `.shuffle` has no seed.
-    drawn = partial(_drawn, size=shuffle)
+    # Not webdataset's own: `shardshuffle` has one order for all epochs, `.shuffle` has no seed.
     samples = wds.WebDataset(
         tars,
         shardshuffle=False,
@@ -52,7 +51,8 @@ def webdataset(
         workersplitter=partial(_drawn_tars, size=len(tars)) if shuffle else wds.split_by_worker,
         empty_check=False,  # more workers than tars
     )
-    samples = samples.compose(drawn) if shuffle else samples
+    if shuffle:
+        samples = samples.compose(partial(_drawn, size=shuffle))
     return samples.map(partial(decoded_sample, channels=channels))
 
 
